@@ -1,0 +1,3 @@
+"""Faithful role-play characters: make them, measure them, talk to them."""
+
+__version__ = "0.1.0"

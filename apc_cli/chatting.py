@@ -1,0 +1,120 @@
+"""The terminal side of `apc chat`: reading lines, slash commands, printing the streamed answer."""
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from apc_cli.errors import ApcError
+from apc_cli.models.role_player import Sampling
+from apc_cli.reports.console import table
+from apc_cli.reports.terminal import safe
+from apc_cli.stages import Workshop, require
+from apc_cli.steps.chat import Conversation
+
+if TYPE_CHECKING:
+    from apc_cli.models.scorer import Scorer
+
+HELP = """/why    the statements behind the last answer, and its APC score
+/reset  start over
+/help   this list
+/quit   leave (or Ctrl-D)"""
+
+
+def talk(shop: Workshop, console: Console, profile: str, *, base: bool) -> None:
+    """Runs the conversation until end of input."""
+    name = shop.character.character
+    command = f"apc train --character '{name}' --profile {profile}"
+    require(shop.workspace.path("statements.jsonl"), "the persona statements", command)
+    if not base:
+        require(shop.workspace.path("adapter"), "the adapter", f"{command} (or use --base)")
+    conversation = Conversation(
+        name,
+        shop.statements(),
+        shop.player(None if base else "adapter"),
+        shop.shown_statements,
+        shop.conversation,
+        _evaluator(shop, console),
+        Sampling.of(shop.character.policy, shop.character.seed),
+        shop.workspace.path(f"chats/{time.strftime('%Y%m%d-%H%M%S')}.jsonl"),
+    )
+    console.print(Text(safe(f"You are talking to {name}. /help lists commands, Ctrl-D ends.")))
+    while (line := _read_line(console)) is not None:
+        if not _command(line, conversation, console):
+            if line == "/quit":
+                return
+            _answer(line, name, conversation)
+
+
+def _evaluator(shop: Workshop, console: Console) -> "Scorer | None":
+    """The pair behind /why; the chat goes on without one that cannot be loaded."""
+    try:
+        return shop.evaluator
+    except ApcError as error:
+        console.print(Text(safe(f"/why shows no score: {error}")))
+        return None
+
+
+def _read_line(console: Console) -> str | None:
+    """The next line that is not blank; None at the end of input."""
+    while True:
+        try:
+            if sys.stdin.isatty():
+                import readline  # noqa: F401, PLC0415 - line editing, where Python has it
+            if sys.stdin.isatty():
+                print("you> ", end="", file=sys.stderr, flush=True)  # noqa: T201
+            line = sys.stdin.readline()
+        except UnicodeDecodeError:
+            console.print("that was not UTF-8 text")
+            continue
+        if not line:
+            return None
+        if line.strip():
+            return line.strip()
+
+
+def _command(line: str, conversation: Conversation, console: Console) -> bool:
+    """Carries out a slash command; False when the line is none of them."""
+    if line == "/help":
+        console.print(HELP)
+    elif line == "/reset":
+        conversation.reset()
+        console.print("starting over")
+    elif line == "/why":
+        _why(conversation, console)
+    elif line.startswith("/") and line != "/quit":
+        console.print(Text(safe(f"{line} is no command; /help lists them")))
+    else:
+        return False
+    return True
+
+
+def _why(conversation: Conversation, console: Console) -> None:
+    found = conversation.why()
+    if found is None:
+        console.print("nothing was said yet")
+        return
+    shown, score = found
+    console.print(Text(safe("shown to the model:\n" + "\n".join(f"  {s}" for s in shown))))
+    if score is None:
+        return
+    rows = [
+        [c.statement, f"{c.relevance:.2f}", f"{c.contradicted:.2f}", f"{c.entailed:.2f}",
+         c.violation or ""]
+        for c in sorted(score.constraints, key=lambda c: -c.relevance)
+    ]  # fmt: skip
+    title = f"APC {score.apc:.2f} of {len(rows)}, ΔAPC {score.delta:+.2f}"
+    console.print(
+        table(title, ["statement", "relevance", "contradicted", "entailed", "violation"], rows)
+    )
+
+
+def _answer(query: str, name: str, conversation: Conversation) -> None:
+    sys.stdout.write(safe(f"{name}: "))
+    for piece in conversation.answer(query):
+        sys.stdout.write(safe(piece))
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    sys.stdout.flush()

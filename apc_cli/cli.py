@@ -1,0 +1,348 @@
+"""The command line: options, the seven commands, and errors as text with an exit code.
+
+Each command imports what it runs, so that `apc --help` loads nothing heavy.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apc_cli.errors import ApcError, ConfigError
+
+if TYPE_CHECKING:
+    from apc_cli.config import Configuration
+    from apc_cli.stages import Workshop
+
+app = typer.Typer(
+    name="apc",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Make and measure faithful role-play characters.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Look at a character's configuration.")
+app.add_typer(config_app, name="config")
+
+CharacterName = Annotated[
+    str | None, typer.Option("--character", "-c", help="configs/NAME.yaml, or wiki/NAME_wiki.txt")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="a character file anywhere")]
+Profile = Annotated[
+    str, typer.Option(envvar="APC_PROFILE", help="gpu (the paper's models) or offline")
+]
+WorkspaceRoot = Annotated[
+    Path, typer.Option("--workspace", envvar="APC_WORKSPACE", help="where artifacts are kept")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="key=value, over the character file")
+]
+Force = Annotated[bool, typer.Option("--force", help="build it again even if it is fresh")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="only print what would run, and why")]
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+) -> None:
+    """Make and measure faithful role-play characters."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"apc {installed('apc-cli')}")
+        raise typer.Exit
+
+
+@app.command()
+def statements(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Turn the wiki text into atomic persona statements."""
+    shop = _workshop(character, config, profile, workspace, settings)
+    _build(shop, "statements", force, dry_run)
+
+
+@app.command()
+def queries(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write user queries for each statement."""
+    shop = _workshop(character, config, profile, workspace, settings)
+    _build(shop, "queries", force, dry_run)
+
+
+@app.command()
+def train_discriminators(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Label relevance and NLI data, and train the character's own discriminators."""
+    shop = _workshop(character, config, profile, workspace, settings)
+    if figures := _build(shop, "train-discriminators", force, dry_run):
+        from apc_cli.reports.console import discriminator_table
+
+        _console().print(discriminator_table(figures))
+
+
+@app.command()
+def build_dpo(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Sample replies, score them, and keep preference pairs."""
+    shop = _workshop(character, config, profile, workspace, settings)
+    _build(shop, "build-dpo", force, dry_run)
+
+
+@app.command()
+def train(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Build everything that is missing, train the adapter by DPO, and compare before and after."""
+    shop = _workshop(character, config, profile, workspace, settings)
+    if force and not dry_run:
+        _build(shop, "dpo", force, dry_run)
+    _build(shop, "evaluation", force and dry_run, dry_run)
+    if not dry_run:
+        _show_evaluation(shop)
+
+
+@app.command()
+def evaluate(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Compare the trained character with what it was before, by the evaluator pair."""
+    from apc_cli.stages import require
+
+    shop = _workshop(character, config, profile, workspace, settings)
+    command = f"apc train --character {shop.character.character} --profile {profile}"
+    require(shop.workspace.path("adapter"), "the adapter", command)
+    _build(shop, "evaluation", force, dry_run)
+    if not dry_run:
+        _show_evaluation(shop)
+
+
+@app.command()
+def score(
+    file: Annotated[str, typer.Argument(help="JSONL rows with query and response; - is stdin")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="where scored rows go; - is stdout")
+    ] = "-",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="add every statement's verdict")
+    ] = False,
+    fail_under: Annotated[
+        float | None, typer.Option("--fail-under", help="exit 4 when the mean is lower")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option("--metric", help="what --fail-under looks at: score, delta")
+    ] = "score",
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+) -> None:
+    """Add the APC score to each row of a JSONL file."""
+    from apc_cli.scoring import ScoreCommand
+
+    if metric not in ("score", "delta"):
+        raise ConfigError(f"--metric {metric} is unknown", "use score or delta")
+    if output != "-" and file != "-" and Path(output).exists():
+        _refuse_overwrite(Path(file), Path(output))
+    shop = None
+    if character or config:
+        shop = _workshop(character, config, profile, workspace, settings)
+    command = ScoreCommand(shop, profile, tuple(settings or ()), workspace, _progress())
+    totals = command.run(file, output, explain=explain)
+    _console().print(command.summary(totals))
+    if totals.errors:
+        raise typer.Exit(3)
+    if fail_under is not None and totals.mean(metric) < fail_under:
+        _progress().say(f"mean {metric} {totals.mean(metric):.4f} is under {fail_under}")
+        raise typer.Exit(4)
+
+
+@app.command()
+def chat(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    base: Annotated[bool, typer.Option("--base", help="talk to the untrained model")] = False,
+) -> None:
+    """Talk to the character. /why, /reset and /help work inside; Ctrl-D ends it."""
+    from apc_cli.chatting import talk
+
+    shop = _workshop(character, config, profile, workspace, settings)
+    talk(shop, _console(), profile, base=base)
+
+
+@config_app.command("show")
+def config_show(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    settings: Settings = None,
+) -> None:
+    """Print the resolved configuration with where each value comes from."""
+    for key, value, origin in _configuration(character, config, profile, settings).rows():
+        typer.echo(f"{key + ': ' + value:<72} # {origin}")
+
+
+def _configuration(
+    character: str | None, file: Path | None, profile: str, settings: list[str] | None
+) -> "Configuration":
+    from apc_cli.config import load_config
+
+    return load_config(character, file=file, profile=profile, settings=tuple(settings or ()))
+
+
+def _workshop(
+    character: str | None,
+    file: Path | None,
+    profile: str,
+    workspace: Path,
+    settings: list[str] | None,
+) -> "Workshop":
+    from apc_cli.stages import Workshop
+    from apc_cli.workspace import Workspace
+
+    config = _configuration(character, file, profile, settings)
+    place = Workspace(workspace, config.character.character)
+    return Workshop(config, place, _progress(), Path("."))
+
+
+def _build(shop: "Workshop", target: str, force: bool, dry_run: bool) -> dict[str, Any] | None:
+    """Prints the plan and runs it; returns the target's figures if it ran."""
+    pipeline, progress = shop.pipeline(), shop.progress
+    if not shop.source.is_file():
+        raise ConfigError(
+            f"{shop.source} does not exist",
+            "write the character's facts there, paragraphs separated by blank lines",
+        )
+    planned = pipeline.plan(target, force=force)
+    if not planned:
+        progress.say(f"{target}: nothing to do, all is fresh in {shop.workspace.directory}")
+        return None
+    for plan in planned:
+        progress.say(f"will run {plan.stage.name}: {'; '.join(plan.reasons)}")
+    if dry_run:
+        return None
+    figures = None
+    with shop.workspace.lock():
+        for stage, summary, seconds in pipeline.run(target, shop.run_stage, force=force):
+            dropped = ", ".join(f"{n} {why}" for why, n in summary.dropped.items())
+            lost = f", dropped: {dropped}" if dropped else ""
+            where = ", ".join(stage.writes)
+            progress.say(f"{stage.name}: {summary.kept} kept{lost} → {where} ({seconds:.0f} s)")
+            figures = summary.figures if stage.name == target else figures
+    return figures
+
+
+def _show_evaluation(shop: "Workshop") -> None:
+    import json
+
+    from apc_cli.reports.console import evaluation_table, gain_line
+
+    report = json.loads(shop.workspace.path("evaluation.json").read_text(encoding="utf-8"))
+    _console().print(evaluation_table(report))
+    _progress().say(gain_line(report))
+    for sample in report["samples"][:3]:
+        _progress().say(f"\nQ: {sample['query']}")
+        for system in ("base", "before", "after"):
+            if system in sample:
+                _progress().say(f"  {system}: {sample[system]}")
+
+
+def _refuse_overwrite(source: Path, target: Path) -> None:
+    if target.is_dir():
+        raise ConfigError(f"{target} is a directory", "give a file to -o")
+    if source.exists() and source.samefile(target):
+        raise ConfigError(f"{target} is the input itself", "give another file to -o")
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _progress() -> Any:
+    from apc_cli.reports.console import ConsoleProgress
+
+    return ConsoleProgress(_console())
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Runs the command line; a user's error is one line on stderr and an exit code."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=True)
+    except ApcError as error:
+        if os.environ.get("APC_DEBUG"):
+            raise
+        sys.exit(_report(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _report(error: ApcError) -> int:
+    from apc_cli.reports.terminal import safe
+
+    hint = f" — {error.hint}" if error.hint else ""
+    print(safe(f"error: {error}{hint}").replace("\n", " "), file=sys.stderr)  # noqa: T201
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    main()

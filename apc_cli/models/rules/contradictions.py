@@ -1,0 +1,45 @@
+"""Statements that a given one rules out: one detail changed, or the whole denied."""
+
+import re
+from functools import cache
+
+from apc_cli.models.rules.banks import Chooser, bank
+from apc_cli.models.rules.changes import changes
+from apc_cli.models.rules.first_person import first_person
+from apc_cli.models.rules.names import names_of
+from apc_cli.models.rules.negation import denials
+from apc_cli.models.rules.pronouns import Pronouns
+from apc_cli.models.rules.topics import main_topic
+
+_DENIAL_PERCENT = 12
+_TOPIC_PERCENT = 50
+_NEGATIVE = re.compile(r"\b(no|not|never|few|nothing|nobody|rarely|without)\b|n't")
+
+
+@cache
+def contradictions_of(
+    statement: str, character: str, own: Pronouns | None, seed: int
+) -> tuple[str, ...]:
+    """First-person clauses that contradict the statement, the preferred first."""
+    chooser = Chooser(seed, "contradicted", character, statement)
+    tokens = names_of(character).tokenise(statement)
+    found = chooser.order("changes", changes(tokens, chooser))
+    ranked = [change.text for change in sorted(found, key=lambda change: change.rank)]
+    denied = chooser.order("denials", denials(tokens, own))
+    first = bool(denied) and chooser.chance("deny", _DENIAL_PERCENT)
+    texts = denied[:1] * first + ranked + denied
+    spoken = [first_person(text, character, own) for text in texts if text != statement]
+    if not ranked and chooser.chance("topic", _TOPIC_PERCENT):
+        spoken = chooser.order("topic", topic_denials(statement, character))[:1] + spoken
+    return tuple(dict.fromkeys(spoken)) or (_flat(chooser),)
+
+
+def topic_denials(statement: str, character: str) -> list[str]:
+    """Denials of all that the statement is about; none for a statement that denies something."""
+    if _NEGATIVE.search(statement.lower()):
+        return []
+    return list(bank("swaps")["topic_denials"].get(main_topic(statement, character), []))
+
+
+def _flat(chooser: Chooser) -> str:
+    return chooser.pick("flat", bank("swaps")["flat_denials"])

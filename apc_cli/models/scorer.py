@@ -1,0 +1,94 @@
+"""Two discriminators and the formulas: the APC score of replies (paper section 3)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from apc_cli.apc import apc_scores, constraint_probability, violation
+from apc_cli.errors import ConfigError
+from apc_cli.models.discriminator import Discriminator
+from apc_cli.prompts import nli_prompt, relevance_prompt
+from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Constraint, Score
+
+_YES = RELEVANCE_LABELS.index("yes")
+_REMEMBERED_QUERIES = 10_000
+
+
+class Scorer:
+    """Scores replies with one pair of discriminators; relevance is computed once per query."""
+
+    def __init__(self, relevance: Discriminator, nli: Discriminator) -> None:
+        self._relevance, self._nli = relevance, nli
+        self._known: dict[tuple[str, str], dict[str, float]] = {}
+
+    @classmethod
+    def load(
+        cls, *, relevance: str, nli: str, language: str = "en", device: str = "auto"
+    ) -> "Scorer":
+        """A scorer from two model references (hub id, directory, `package:`, `judge:`).
+
+        Raises:
+            ConfigError: the discriminators cannot read the language.
+        """
+        judges = {
+            relevance: Discriminator.load(relevance, labels=RELEVANCE_LABELS, device=device),
+            nli: Discriminator.load(nli, labels=NLI_LABELS, device=device),
+        }
+        for name, judge in judges.items():
+            known = judge.description.languages
+            if known and language not in known:
+                raise ConfigError(
+                    f"{name} reads only {', '.join(known)}, not {language}",
+                    "name a multilingual discriminator in the configuration",
+                )
+        return cls(judges[relevance], judges[nli])
+
+    def relevance(self, character: str, statements: Sequence[str], query: str) -> np.ndarray:
+        """P_g of each statement, shape (statements,)."""
+        if len(self._known) > _REMEMBERED_QUERIES:
+            self._known.clear()
+        known = self._known.setdefault((character, query), {})
+        new = [s for s in dict.fromkeys(statements) if s not in known]
+        if new:
+            prompt = relevance_prompt(self._relevance.style, character, new, query)
+            [found] = self._relevance.prompt_probabilities([prompt])
+            known.update(zip(new, found[:, _YES].tolist(), strict=True))
+        return np.array([known[s] for s in statements])
+
+    def score(
+        self, character: str, statements: Sequence[str], query: str, responses: Sequence[str]
+    ) -> list[Score]:
+        """The score of each response to the query against all statements."""
+        return self.score_all(character, statements, [(query, response) for response in responses])
+
+    def score_all(
+        self, character: str, statements: Sequence[str], replies: Sequence[tuple[str, str]]
+    ) -> list[Score]:
+        """The score of each (query, response), batched over all of them."""
+        distinct = list(dict.fromkeys(replies))
+        prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
+        verdicts = self._nli.prompt_probabilities(prompts)
+        found = {
+            reply: _score(statements, self.relevance(character, statements, reply[0]), verdict)
+            for reply, verdict in zip(distinct, verdicts, strict=True)
+        }
+        return [found[reply] for reply in replies]
+
+
+def _score(statements: Sequence[str], relevance: np.ndarray, verdict: np.ndarray) -> Score:
+    total = apc_scores(relevance, verdict[None])
+    satisfaction = constraint_probability(relevance, verdict)
+    constraints = tuple(
+        Constraint(
+            statement=statement,
+            relevance=float(relevance[i]),
+            contradicted=float(verdict[i][0]),
+            neutral=float(verdict[i][1]),
+            entailed=float(verdict[i][2]),
+            satisfaction=float(satisfaction[i]),
+            violation=violation(float(relevance[i]), verdict[i]),
+        )
+        for i, statement in enumerate(statements)
+    )
+    numbers = (float(array[0]) for array in total)
+    return Score(*numbers, constraints)

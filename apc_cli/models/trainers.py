@@ -1,0 +1,114 @@
+"""What SFT and DPO share of transformers' Trainer: arguments, progress, checkpoints to resume from."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from apc_cli.errors import ApcError
+from apc_cli.models.role_player import RolePlayer
+from apc_cli.progress import Progress, Task
+from apc_cli.workspace import digest, write_text
+
+COMPLETE = "complete.json"
+"""Written into a checkpoint when all of it is on disk, with the digest of every file."""
+
+
+class ReportSteps(TrainerCallback):
+    """Passes training steps on to our progress, and seals finished checkpoints."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.seen = 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Counts steps, also those that a resumed run skips."""
+        loss = next(
+            (f"loss {e['loss']:.3f}" for e in reversed(state.log_history) if "loss" in e), ""
+        )
+        self.task.advance(state.global_step - self.seen, loss)
+        self.seen = state.global_step
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Seals the checkpoint that was just written."""
+        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def seal(checkpoint: Path) -> None:
+    """Marks a checkpoint as complete."""
+    write_text(checkpoint / COMPLETE, json.dumps(_digests(checkpoint)))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is complete and unchanged since it was sealed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.rsplit("-", 1)[1]))
+    return next((path for path in found if _is_complete(path)), None)
+
+
+def common_arguments(
+    player: RolePlayer, folder: Path, *, epochs: float, learning_rate: float, seed: int
+) -> dict[str, Any]:
+    """Arguments that SFTConfig and DPOConfig take alike."""
+    on_gpu = player.model.device.type == "cuda"
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": epochs,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "data_seed": seed,
+        "bf16": player.model.dtype == torch.bfloat16 or on_gpu,
+        "use_cpu": not on_gpu,
+        "gradient_checkpointing": on_gpu,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.05,
+        "logging_steps": 1,
+        "logging_strategy": "steps",
+        "save_strategy": "epoch",
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+    }
+
+
+def run(trainer: Any, folder: Path, title: str, progress: Progress) -> None:
+    """Trains, going on from the last complete checkpoint where there is one.
+
+    Raises:
+        ApcError: the training changed nothing at all.
+    """
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    before = _trainable_sum(trainer.model)
+    resume = last_checkpoint(folder)
+    batches = -(-len(trainer.get_train_dataloader()) // trainer.args.gradient_accumulation_steps)
+    total = max(1, int(batches * trainer.args.num_train_epochs))
+    from transformers.trainer_callback import PrinterCallback  # noqa: PLC0415
+
+    trainer.remove_callback(PrinterCallback)
+    with progress.task(title, total) as task:
+        trainer.add_callback(ReportSteps(task))
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    trainer.model.eval()
+    if _trainable_sum(trainer.model) == before:
+        raise ApcError(f"{title} changed no weight", "raise the learning rate or the epochs")
+
+
+def _trainable_sum(model: Any) -> float:
+    with torch.no_grad():
+        return sum(float(p.double().abs().sum()) for p in model.parameters() if p.requires_grad)
+
+
+def _digests(checkpoint: Path) -> dict[str, str | None]:
+    files = [p for p in checkpoint.rglob("*") if p.is_file() and p.name != COMPLETE]
+    return {str(p.relative_to(checkpoint)): digest(p) for p in sorted(files)}
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    try:
+        sealed = json.loads((checkpoint / COMPLETE).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(sealed == _digests(checkpoint))

@@ -1,0 +1,151 @@
+"""The records that travel between stages, and the label order that every module derives from."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+RELEVANCE_LABELS = ("no", "yes")
+NLI_LABELS = ("contradicted", "neutral", "entailed")
+
+Probabilities = tuple[float, ...]
+Message = dict[str, str]
+"""One chat turn: {"role": "system" | "user" | "assistant", "content": text}."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An atomic persona statement and the wiki paragraph it was taken from."""
+
+    statement: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A user utterance written so that its answer must include `statement`."""
+
+    query: str
+    statement: str
+
+
+@dataclass(frozen=True)
+class RelevanceItem:
+    """A question for the teacher: is `statement` relevant to a query written for `asked_of`?"""
+
+    statement: str
+    query: str
+    asked_of: str
+
+
+@dataclass(frozen=True)
+class NliItem:
+    """A question for the teacher: what does the reply say of `statement`?
+
+    `written_for` and `written_as` tell which statement and label the reply was written for;
+    a teacher that can read ignores them.
+    """
+
+    statement: str
+    query: str
+    response: str
+    written_for: str
+    written_as: str
+
+
+@dataclass(frozen=True)
+class RelevanceExample:
+    """A judged RelevanceItem; `probabilities` follow RELEVANCE_LABELS."""
+
+    statement: str
+    query: str
+    asked_of: str
+    label: str
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True)
+class NliExample:
+    """A judged NliItem; `probabilities` follow NLI_LABELS."""
+
+    statement: str
+    query: str
+    response: str
+    written_for: str
+    written_as: str
+    label: str
+    probabilities: Probabilities
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What one persona statement asked of one reply, and how far the reply honoured it."""
+
+    statement: str
+    relevance: float
+    contradicted: float
+    neutral: float
+    entailed: float
+    satisfaction: float
+    violation: Literal["active", "passive"] | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """The APC score of one reply (paper section 3), in expected satisfied constraints."""
+
+    apc: float
+    delta: float
+    active_reward: float
+    passive_penalty: float
+    constraints: tuple[Constraint, ...] = field(repr=False)
+
+    def row(self, *, explain: bool = False) -> dict[str, Any]:
+        """The score as the keys that `apc score` adds to an input row."""
+        summary = {
+            "score": self.apc,
+            "delta": self.delta,
+            "active_reward": self.active_reward,
+            "passive_penalty": self.passive_penalty,
+            "statements": len(self.constraints),
+        }
+        row: dict[str, Any] = {"apc": {key: _rounded(value) for key, value in summary.items()}}
+        if explain:
+            row["constraints"] = [
+                {key: _rounded(value) for key, value in asdict(constraint).items()}
+                for constraint in self.constraints
+            ]
+        return row
+
+
+@dataclass(frozen=True)
+class SampledReplies:
+    """Replies sampled for one query, the conversation they answer, and their APC scores."""
+
+    query: str
+    prompt: Sequence[Message]
+    responses: Sequence[str]
+    scores: Sequence[float]
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """One row in TRL's conversational preference format, with both APC scores kept beside it."""
+
+    prompt: Sequence[Message]
+    chosen: Sequence[Message]
+    rejected: Sequence[Message]
+    score_chosen: float
+    score_rejected: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a stage did: how many items it kept, how many it dropped and why, and its figures."""
+
+    kept: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def _rounded(value: Any) -> Any:
+    return round(value, 6) if isinstance(value, float) else value

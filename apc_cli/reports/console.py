@@ -1,0 +1,121 @@
+"""Progress and tables on stderr, by rich; bars only on a terminal."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from apc_cli.reports.terminal import safe
+
+
+class ConsoleProgress:
+    """The Progress of apc_cli.progress on a terminal, or a line per task elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        """A line of plain text; nothing in it is read as markup."""
+        self.console.print(Text(safe(text)), soft_wrap=True)
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator["ConsoleTask"]:
+        """A bar with the time left; without a terminal, the title alone."""
+        if not self.console.is_terminal:
+            self.say(f"{title} ({total}) …")
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        with bar:
+            yield ConsoleTask(bar, bar.add_task(title, total=total, note=""))
+
+
+class ConsoleTask:
+    """One bar."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar, self._task = bar, task
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Moves the bar on."""
+        self._bar.update(self._task, advance=steps, note=note)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table whose first column is text and whose others are figures."""
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(safe(cell)) for cell in row))
+    return made
+
+
+def evaluation_table(report: Mapping[str, Any]) -> Table:
+    """evaluation.json as a table: one column a system."""
+    systems = [name for name in ("base", "before", "after") if name in report]
+    rows = [
+        ["ΔAPC", *(f"{report[s]['delta']:+.3f}" for s in systems)],
+        ["  95% interval", *("{:+.3f} … {:+.3f}".format(*report[s]["ci95"]) for s in systems)],
+        ["active reward", *(f"{report[s]['active_reward']:.3f}" for s in systems)],
+        ["passive penalty", *(f"{report[s]['passive_penalty']:.3f}" for s in systems)],
+        ["words", *(f"{report[s]['words']:.1f}" for s in systems)],
+        ["NLL per token (base)", *(f"{report[s]['nll_per_token']:.2f}" for s in systems)],
+        ["distinct-2", *(f"{report[s]['distinct_2']:.2f}" for s in systems)],
+    ]
+    for kind in report["after"]["share"]:
+        rows.append([kind, *(f"{report[s]['share'][kind]:.0%}" for s in systems)])
+    titles = {"base": "base model", "before": "before DPO", "after": "after DPO"}
+    return table(
+        f"{report['queries']} queries, judged by the evaluator pair",
+        ["", *(titles[s] for s in systems)],
+        rows,
+    )
+
+
+def gain_line(report: Mapping[str, Any]) -> str:
+    """The gain in one sentence."""
+    gain = report["gain"]
+    low, high = gain["ci95"]
+    line = f"ΔAPC gain by DPO: {gain['delta']:+.3f} (95% {low:+.3f} … {high:+.3f}, p = {gain['p']:.3f})"
+    warning = report["evaluator"].get("warning")
+    return f"{line}\nwarning: {warning}" if warning else line
+
+
+def discriminator_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Held-out figures of both discriminators."""
+    rows = []
+    for kind, found in figures.items():
+        for when in ("before", "held out"):
+            if report := found.get(when):
+                name = f"{kind}, {'before training' if when == 'before' else 'trained'}"
+                rows.append(
+                    [
+                        name,
+                        str(report["rows"]),
+                        f"{report['accuracy']:.3f}",
+                        f"{report['majority']:.3f}",
+                        f"{report['macro_f1']:.3f}",
+                        f"{report['calibration_error']:.3f}",
+                    ]
+                )
+    columns = ["held-out statements", "rows", "accuracy", "majority", "macro-F1", "ECE"]
+    return table("Discriminators", columns, rows)

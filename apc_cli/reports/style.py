@@ -1,0 +1,61 @@
+"""How replies read, beside how faithful they are: a score that rises while these fall is hacked."""
+
+import re
+from collections.abc import Sequence
+
+_FIRST_PERSON = re.compile(
+    r"\b(?:i|i'm|i've|i'd|i'll|me|my|mine|myself|we|our|us)\b", re.IGNORECASE
+)
+_AS_AI = re.compile(
+    r"\b(?:as an? (?:ai|language model)|i(?:'m| am) an? (?:ai|language model))\b", re.I
+)
+_CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+
+
+def length(reply: str) -> int:
+    """Words; in Chinese and Japanese, characters."""
+    return len(words(reply))
+
+
+def words(reply: str) -> list[str]:
+    """Lower-case words, each Chinese or Japanese character on its own."""
+    return re.findall(r"[\u3040-\u30ff\u4e00-\u9fff]|[^\W_]+(?:'[^\W_]+)?", reply.lower())
+
+
+def distinct_2(replies: Sequence[str]) -> float:
+    """Distinct word pairs over all word pairs of all replies: 1.0 when nothing is ever said twice."""
+    pairs = [
+        pair for reply in replies for pair in zip(words(reply), words(reply)[1:], strict=False)
+    ]
+    return len(set(pairs)) / len(pairs) if pairs else 0.0
+
+
+def flaws(reply: str, character: str) -> list[str]:
+    """What is wrong with a reply whatever it says: `empty`, `repeated`, `third person`, `as an AI`."""
+    found = words(reply)
+    if len(found) < 2:
+        return ["empty"]
+    problems = []
+    if is_repetitive(found):
+        problems.append("repeated")
+    if is_third_person(reply, character):
+        problems.append("third person")
+    if _AS_AI.search(reply):
+        problems.append("as an AI")
+    return problems
+
+
+def is_repetitive(found: Sequence[str]) -> bool:
+    """A run of four words comes three times, or over half of the words are repeats in a long reply."""
+    runs = [tuple(found[i : i + 4]) for i in range(len(found) - 3)]
+    if any(runs.count(run) >= 3 for run in set(runs)):
+        return True
+    return len(found) >= 20 and len(set(found)) < len(found) / 2.5
+
+
+def is_third_person(reply: str, character: str) -> bool:
+    """The reply speaks of the character by name and never says I, me, my or we."""
+    if _CJK.search(reply) or _FIRST_PERSON.search(reply):
+        return False
+    names = {character.lower(), *(n for n in character.lower().split() if len(n) > 2)}
+    return any(re.search(rf"\b{re.escape(name)}\b", reply.lower()) for name in names)

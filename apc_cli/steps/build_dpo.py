@@ -1,0 +1,136 @@
+"""Queries become sampled, scored replies, and those become preference pairs (paper section 4.3)."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from apc_cli.config import Dpo, Policy
+from apc_cli.errors import DataError
+from apc_cli.models.role_player import RolePlayer, Sampling
+from apc_cli.records import Message, PreferencePair, Query, SampledReplies, Summary
+from apc_cli.reports.style import flaws, length
+from apc_cli.workspace import ItemLog
+
+if TYPE_CHECKING:
+    from apc_cli.models.scorer import Scorer
+    from apc_cli.progress import Progress
+    from apc_cli.workspace import Workspace
+
+
+def run(
+    character: str,
+    statements: Sequence[str],
+    queries: Sequence[Query],
+    conversation: Callable[[str], list[Message]],
+    player: RolePlayer,
+    reward: "Scorer",
+    policy: Policy,
+    settings: Dpo,
+    seed: int,
+    fingerprint: str,
+    workspace: "Workspace",
+    progress: "Progress",
+) -> Summary:
+    """Writes replies.jsonl and pairs.jsonl; a killed run goes on after its last finished query."""
+    texts = [query.query for query in queries][: settings.max_queries]
+    log = ItemLog(workspace.path("replies.partial.jsonl"), fingerprint)
+    step = max(1, policy.batch_size // settings.samples_per_query)
+    with progress.task("Sampling and scoring replies", len(texts)) as task:
+        for start in range(0, len(texts), step):
+            batch = texts[start : start + step]
+            if any(query not in log.items for query in batch):
+                sampling = Sampling.of(policy, seed + start)
+                for item in _sample(
+                    character, statements, batch, conversation, player, reward, settings, sampling
+                ):
+                    log.add(item.query, asdict(item))
+            task.advance(len(batch))
+    sampled = [SampledReplies(**log.items[query]) for query in texts]
+    dropped: Counter[str] = Counter()
+    pairs = [
+        pair
+        for item in sampled
+        if (pair := choose_pair(character, item, player, settings, dropped)) is not None
+    ]
+    if not pairs:
+        raise DataError(
+            f"none of {len(sampled)} queries gave a preference pair: {dict(dropped)}",
+            "lower dpo.min_gap, or raise dpo.samples_per_query",
+        )
+    workspace.write_rows("replies.jsonl", sampled)
+    workspace.write_rows("pairs.jsonl", pairs)
+    log.close()
+    gap = sum(p.score_chosen - p.score_rejected for p in pairs) / len(pairs)
+    words = [
+        sum(length(getattr(p, side)[0]["content"]) for p in pairs) / len(pairs)
+        for side in ("chosen", "rejected")
+    ]
+    figures = {"mean gap": round(gap, 3), "words chosen / rejected": [round(w, 1) for w in words]}
+    return Summary(len(pairs), dict(dropped), figures)
+
+
+def _sample(
+    character: str,
+    statements: Sequence[str],
+    queries: Sequence[str],
+    conversation: Callable[[str], list[Message]],
+    player: RolePlayer,
+    reward: "Scorer",
+    settings: Dpo,
+    sampling: Sampling,
+) -> list[SampledReplies]:
+    prompts = [conversation(query) for query in queries]
+    n = settings.samples_per_query
+    replies = player.sample(prompts, n, sampling, batch_size=n * len(queries))
+    flat = [(q, reply) for q, group in zip(queries, replies, strict=True) for reply in group]
+    scores = iter(reward.score_all(character, statements, flat))
+    return [
+        SampledReplies(query, prompt, group, [next(scores).apc for _ in group])
+        for query, prompt, group in zip(queries, prompts, replies, strict=True)
+    ]
+
+
+def choose_pair(
+    character: str,
+    item: SampledReplies,
+    player: RolePlayer,
+    settings: Dpo,
+    dropped: Counter[str],
+) -> PreferencePair | None:
+    """The best sound reply against the worst one, if their scores differ by more than the gap.
+
+    Counts in `dropped` why there is none.
+    """
+    ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
+    sound = [(score, reply) for score, reply in ranked if not flaws(reply, character)]
+    if not sound:
+        dropped["no sound reply"] += 1
+        return None
+    best_score, best = sound[0]
+    candidates = [r for r in reversed(ranked) if best_score - r[0] > settings.min_gap and r[1]]
+    if not candidates:
+        dropped["gap too small"] += 1
+        return None
+    candidates = [r for r in candidates if _like_length(best, r[1], settings.max_length_ratio)]
+    if not candidates:
+        dropped["lengths too different"] += 1
+        return None
+    if settings.max_nll is not None:
+        [nll] = player.negative_log_likelihood([item.prompt], [best])
+        if nll > settings.max_nll:
+            dropped["chosen reply not fluent"] += 1
+            return None
+    worst_score, worst = candidates[0]
+    return PreferencePair(item.prompt, _turn(best), _turn(worst), best_score, worst_score)
+
+
+def _like_length(one: str, other: str, ratio: float | None) -> bool:
+    if ratio is None:
+        return True
+    short, long = sorted((length(one) + 1, length(other) + 1))
+    return long <= ratio * short
+
+
+def _turn(reply: str) -> list[Message]:
+    return [{"role": "assistant", "content": reply}]

@@ -1,0 +1,74 @@
+"""Preference pairs become the adapter (paper section 4.3)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apc_cli.config import Dpo
+from apc_cli.models.adapters import save_adapter
+from apc_cli.models.preference import PreferenceSettings, fit_preferences
+from apc_cli.records import PreferencePair, Summary
+
+if TYPE_CHECKING:
+    from apc_cli.models.role_player import RolePlayer
+    from apc_cli.progress import Progress
+    from apc_cli.workspace import Workspace
+
+
+def run(
+    character: str,
+    player: "RolePlayer",
+    pairs: Sequence[PreferencePair],
+    settings: Dpo,
+    seed: int,
+    checkpoints: Path,
+    workspace: "Workspace",
+    progress: "Progress",
+) -> Summary:
+    """Writes adapter/, which plain peft loads, with its model card."""
+    fit_preferences(
+        player,
+        pairs,
+        PreferenceSettings(
+            beta=settings.beta,
+            epochs=settings.epochs,
+            learning_rate=settings.learning_rate,
+            batch_size=settings.batch_size,
+            micro_batch_size=settings.micro_batch_size,
+            sft_weight=settings.sft_weight,
+            seed=seed,
+        ),
+        checkpoints,
+        progress,
+    )
+    with workspace.new_directory("adapter") as directory:
+        save_adapter(player.model, directory, base=player.reference)
+        player.tokenizer.save_pretrained(directory)
+        card = model_card(character, player.reference, len(pairs), settings)
+        (directory / "README.md").write_text(card, encoding="utf-8")
+    return Summary(len(pairs))
+
+
+def model_card(character: str, base: str, pairs: int, settings: Dpo) -> str:
+    """The adapter's README with the front matter that model hubs read."""
+    return f"""---
+base_model: {base}
+library_name: peft
+pipeline_tag: text-generation
+tags: [role-play, dpo, lora]
+---
+# {character}
+
+A LoRA adapter that plays {character}, trained by DPO on {pairs} preference pairs whose replies were
+ranked by their APC score (active-passive constraints, NeurIPS 2024).
+
+| setting | value |
+|---|---|
+| LoRA rank / alpha | {settings.lora_rank} / {settings.lora_alpha} |
+| β | {settings.beta} |
+| epochs | {settings.epochs} |
+| learning rate | {settings.learning_rate} |
+
+Load it with `peft.AutoPeftModelForCausalLM.from_pretrained(DIRECTORY)`, or talk to it with
+`apc chat`. The base model's licence applies. How faithful it is: `evaluation.json` beside this folder.
+"""

@@ -1,0 +1,132 @@
+"""Labelled data becomes the character's own two discriminators (paper section 4.1)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apc_cli.config import Discriminators
+from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.discriminator_training import (
+    FitSettings,
+    LabelledPrompt,
+    best_temperature,
+    fit,
+    measure,
+    predict,
+)
+from apc_cli.prompts import nli_prompt, relevance_prompt
+from apc_cli.records import (
+    NLI_LABELS,
+    RELEVANCE_LABELS,
+    NliExample,
+    RelevanceExample,
+    Summary,
+)
+from apc_cli.splits import hold_out_statements
+
+if TYPE_CHECKING:
+    from apc_cli.progress import Progress
+    from apc_cli.prompts import InputStyle
+    from apc_cli.workspace import Workspace
+
+Example = RelevanceExample | NliExample
+
+
+def run(
+    character: str,
+    relevance: Sequence[RelevanceExample],
+    nli: Sequence[NliExample],
+    settings: Discriminators,
+    seed: int,
+    device: str,
+    workspace: "Workspace",
+    progress: "Progress",
+) -> Summary:
+    """Writes discriminators/{relevance,nli}; returns held-out figures before and after training."""
+    plan = (
+        (
+            "relevance",
+            settings.base_relevance,
+            RELEVANCE_LABELS,
+            relevance,
+            settings.relevance_epochs,
+        ),
+        ("nli", settings.base_nli, NLI_LABELS, nli, settings.nli_epochs),
+    )
+    figures = {}
+    with workspace.new_directory("discriminators") as directory:
+        for kind, base, labels, rows, epochs in plan:
+            judge = _start(base, labels, device, seed)
+            parts = _split(rows, settings.test_share, seed)
+            prompts = [_prompts(character, judge.style, part) for part in parts]
+            fitting = FitSettings(epochs, settings.learning_rate, settings.batch_size, seed=seed)
+            judge, figures[kind] = _fit_and_measure(judge, prompts, fitting, kind, progress)
+            judge.save(directory / kind)
+    return Summary(len(relevance) + len(nli), figures=figures)
+
+
+def _start(base: str, labels: tuple[str, ...], device: str, seed: int) -> Discriminator:
+    """A shipped judge goes on learning; any other base starts as a fresh classifier."""
+    if base.startswith("judge:"):
+        return Discriminator.load(base, labels=labels, device=device, trainable=True)
+    return Discriminator.create(
+        base,
+        labels=labels,
+        architecture="classifier",
+        style="released",
+        device=device,
+        seed=seed,
+    )
+
+
+def _split(
+    rows: Sequence[Example], share: float, seed: int
+) -> tuple[list[Example], list[Example], list[Example]]:
+    """(training, calibration, test) rows that share no statement."""
+    statements = [row.statement for row in rows]
+    rest, test = hold_out_statements(statements, share, seed)
+    train, calibration = hold_out_statements(sorted(rest), share / 2, seed)
+    parts = (train, calibration, test)
+    return tuple([row for row in rows if row.statement in part] for part in parts)
+
+
+def _prompts(character: str, style: "InputStyle", rows: Sequence[Example]) -> list[LabelledPrompt]:
+    """One prompt for all statements that were judged for the same query and reply."""
+    groups: dict[tuple[str, str | None], list[Example]] = {}
+    for row in rows:
+        response = row.response if isinstance(row, NliExample) else None
+        groups.setdefault((row.query, response), []).append(row)
+    prompts = []
+    for (query, response), members in groups.items():
+        statements = [member.statement for member in members]
+        if response is None:
+            prompt = relevance_prompt(style, character, statements, query)
+        else:
+            prompt = nli_prompt(style, character, statements, query, response)
+        targets = np.array([member.probabilities for member in members], np.float32)
+        prompts.append(LabelledPrompt(prompt, targets))
+    return prompts
+
+
+def _fit_and_measure(
+    judge: Discriminator,
+    parts: Sequence[Sequence[LabelledPrompt]],
+    settings: FitSettings,
+    kind: str,
+    progress: "Progress",
+) -> tuple[Discriminator, dict[str, object]]:
+    train, calibration, test = parts
+    figures: dict[str, object] = {"training prompts": len(train)}
+    if test:
+        figures["before"] = measure(*predict(judge, test)).row()
+    judge = judge.calibrated(1.0)
+    steps = -(-round(settings.epochs * len(train)) // settings.batch_size)
+    with progress.task(f"Training the {kind} discriminator", steps) as task:
+        fit(judge, train, settings, lambda *at: task.advance(1, f"loss {at[2]:.3f}"))
+    if calibration:
+        judge = judge.calibrated(best_temperature(*predict(judge, calibration)))
+    figures["temperature"] = judge.description.temperature
+    if test:
+        figures["held out"] = measure(*predict(judge, test)).row()
+    return judge, figures

@@ -1,0 +1,66 @@
+"""YAML that means what it looks like: no aliases, no duplicate keys, `no` is a word, 1e-5 a number."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from apc_cli.errors import ConfigError
+
+
+class _PlainLoader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not allowed{self.peek_event().start_mark}")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"key {key!r} is there twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+_PlainLoader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"(?:true|True|false|False)", "tTfF"),
+    ("null", r"(?:~|null|Null|)", ["~", "n", "N", ""]),
+    ("int", r"-?(?:0|[1-9][0-9]*)", "-0123456789"),
+    ("float", r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", "-0123456789"),
+):
+    _PlainLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^{_pattern}$"), list(_first)
+    )
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: unreadable, not YAML, or not a mapping.
+    """
+    try:
+        found = _load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist", "check the path given to --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} must hold `key: value` lines")
+    return found
+
+
+def parse_value(text: str) -> Any:
+    """A YAML scalar or list, as given to --set."""
+    try:
+        return _load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set: {text!r} is not a YAML value: {error}") from None
+
+
+def _load(text: str) -> Any:
+    return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader

