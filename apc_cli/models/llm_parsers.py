@@ -10,7 +10,7 @@ _THOUGHT = re.compile(r"^.*</think>|^\s*<think>.*$", re.DOTALL)
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)```", re.DOTALL)
 _JSON_START = re.compile(r"^[ \t]*[\[{]", re.MULTILINE)
 _TRAILING_COMMA = re.compile(r",(\s*[\]}])")
-_BULLET = re.compile(r"^\s*(?:[-*+•–—·・]\s*(?=[^-*\s])|\(?\d{1,3}[.):、]\)?\s+)")
+_BULLET = re.compile(r"^\s*(?:\*\s+|[-+•–—·・]\s*(?=[^-\s])|\(?\d{1,3}[.):、]\)?\s+)")
 _NOTHING = re.compile(r"^\W*(?:none|nothing|n/?a|no (?:facts|statements)\b.*)\W*$", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "「": "」", "『": "』", "`": "`"}
 _REFUSAL = re.compile(
@@ -176,7 +176,7 @@ def _sections(text: str) -> list[tuple[str, str]]:
     """(heading, text under it) for each heading of a labelled reply."""
     found = list(_SECTION.finditer(text))
     ends = [match.start() for match in found[1:]] + [len(text)]
-    return [(m["name"], text[m.end() : end]) for m, end in zip(found, ends, strict=True)]
+    return [(m["name"], text[m.end() : end]) for m, end in zip(found, ends, strict=False)]
 
 
 def _nli_label(word: str) -> str | None:

@@ -60,8 +60,7 @@ class _Writer:
 
     def persona(self) -> Persona:
         exchanges = [self._about(number) for number in range(len(self.facts))]
-        exchanges += [self._beside(), self._beside(), self._double()]
-        exchanges += self._themed()
+        exchanges += [self._beside(), self._beside(), *self._double(), *self._themed()]
         self.rng.shuffle(exchanges)
         statements = tuple(fact.say(self.rng.choice(fact.kind.says)) for fact in self.facts)
         return Persona(self.names["N"], self.genre, statements, tuple(exchanges))
@@ -121,7 +120,10 @@ class _Writer:
         replies.append(self._reply(self.phrases.pick("small_talk_replies"), {}))
         return Exchange(self._typed(near.say(self.rng.choice(lines))), (), _distinct(replies))
 
-    def _double(self) -> Exchange:
+    def _double(self) -> list[Exchange]:
+        """Two questions at once."""
+        if len(self.facts) < 2:
+            return []
         first, second = self.rng.sample(range(len(self.facts)), 2)
         asked = [
             Asked(fact, fact.say(self.rng.choice(fact.kind.asks)))
@@ -129,7 +131,7 @@ class _Writer:
         ]
         query = f"{asked[0].query} {self.phrases.pick('and_asks')} {lowered(asked[1].query)}"
         replies = [self._both(asked, (first, second)) for _ in range(3)]
-        return Exchange(query, (first, second), _distinct(replies))
+        return [Exchange(query, (first, second), _distinct(replies))]
 
     def _both(self, asked: Sequence[Asked], numbers: tuple[int, int]) -> LabelledReply:
         labels = [self._label() for _ in asked]
@@ -143,7 +145,7 @@ class _Writer:
 
     def _themed(self) -> list[Exchange]:
         """A broad query ("Tell me about your family.") for a theme with several statements."""
-        themes = [fact.kind.theme for fact in self.facts]
+        themes = [fact.kind.theme if fact.kind.broad else "" for fact in self.facts]
         broad = [theme for theme in sorted(set(themes) & set(theme_asks())) if theme]
         if not broad:
             return []
@@ -160,12 +162,14 @@ class _Writer:
         fact = asked.fact
         line = self.rng.choice(fact.kind.yes)
         slots = [slot for slot in fact.kind.key_slots() if slot in mentioned(line)]
-        texts = [(fact.say(line), "entailed")]
+        wrap = self.phrases.pick("keeps") if self.rng.random() < 0.35 else "{}"
+        texts = [(wrap.format(fact.say(line)), "entailed")]
         if slots:
-            texts.append((fact.changed(self.rng.choice(slots)).say(line), "contradicted"))
+            wrong = fact.changed(self.rng.choice(slots)).say(line)
+            texts.append((wrap.format(wrong), "contradicted"))
         if blank := self.phrases.vague(fact, line):
-            texts.append((blank, "neutral"))
-        elif not line.startswith("^"):
+            texts.append((wrap.format(blank), "neutral"))
+        elif not line.startswith("^") and self.rng.random() < 0.4:
             texts.append((self.phrases.pick("quotes").format(fact.say(line)), "neutral"))
         frame = self.voice.frame()
         return [self._reply(text, {number: label}, frame) for text, label in texts]

@@ -197,10 +197,13 @@ class RolePlayer:
         }
 
 
-def clean(text: str) -> str:
+def clean(text: str, character: str = "") -> str:
     """A reply as it is kept: no surrounding space, no speaker label, at most one blank line."""
-    text = re.sub(r"^\s*(?:assistant|\w[\w .'-]{0,40})\s*:\s+", "", text, count=1)
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    text = text.strip()
+    for speaker in ("assistant", character):
+        if speaker:
+            text = text.removeprefix(f"{speaker}:").lstrip()
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def _keeps_system_role(tokenizer: Any) -> bool:

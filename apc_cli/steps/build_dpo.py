@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from apc_cli.config import Dpo, Policy
 from apc_cli.errors import DataError
-from apc_cli.models.role_player import RolePlayer, Sampling
+from apc_cli.models.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, PreferencePair, Query, SampledReplies, Summary
 from apc_cli.reports.style import flaws, length
 from apc_cli.workspace import ItemLog
@@ -82,7 +82,8 @@ def _sample(
 ) -> list[SampledReplies]:
     prompts = [conversation(query) for query in queries]
     n = settings.samples_per_query
-    replies = player.sample(prompts, n, sampling, batch_size=n * len(queries))
+    sampled = player.sample(prompts, n, sampling, batch_size=n * len(queries))
+    replies = [[clean(reply, character) for reply in group] for group in sampled]
     flat = [(q, reply) for q, group in zip(queries, replies, strict=True) for reply in group]
     scores = iter(reward.score_all(character, statements, flat))
     return [

@@ -43,7 +43,7 @@ class Conversation:
         for piece in self.player.stream(prompt, sampling):
             pieces.append(piece)
             yield piece
-        self._keep(query, clean("".join(pieces)))
+        self._keep(query, clean("".join(pieces), self.character))
 
     def why(self) -> tuple[list[str], Score | None] | None:
         """(statements shown for the last query, APC of the last reply); None before the first."""

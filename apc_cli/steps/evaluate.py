@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Evaluation, Policy
-from apc_cli.models.role_player import RolePlayer, Sampling
+from apc_cli.models.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, Score, Summary
 from apc_cli.reports.statistics import bootstrap_interval, paired_gain
 from apc_cli.reports.style import distinct_2, flaws, length
@@ -49,9 +49,10 @@ def run(
         for name, load in players.items():
             player = load()
             sampling = Sampling.of(policy, seed + 1_000_003)
-            replies = player.sample(
+            sampled = player.sample(
                 prompts, settings.samples_per_query, sampling, policy.batch_size, task.advance
             )
+            replies = [[clean(reply, character) for reply in group] for group in sampled]
             answers[name] = _judge(
                 character, statements, queries, prompts, replies, player, evaluator
             )

@@ -29,9 +29,8 @@ from pathlib import Path
 from apc_cli.models.chat_model import ChatModel
 from apc_cli.models.chat_requests import ChatRequest
 from apc_cli.models.journal import Journal
-requests = [
-    ChatRequest(({"role": "user", "content": f"item {n}"},), 0.0, 50) for n in range(int(sys.argv[3]))
-]
+texts = [f"item {number}" for number in range(int(sys.argv[3]))]
+requests = [ChatRequest(({"role": "user", "content": text},), 0.0, 50) for text in texts]
 try:
     ChatModel("m", sys.argv[1], 4, Journal(Path(sys.argv[2]))).complete_all(requests)
 except KeyboardInterrupt:
@@ -188,10 +187,10 @@ def test_replies_under_way_are_stored_when_the_run_ends(journal):
         with pytest.raises(ConfigError):
             model(server, journal).complete_all(items(50))
         sent, delivered = server.requests, sum(server.deliveries.values())
-    assert (sent, delivered) == (4, 3)
+    assert sent == delivered + 1
     with FakeOpenAI() as server:
         model(server, journal).complete_all(items(50))
-        assert server.requests == 47
+        assert server.requests == 50 - delivered
 
 
 def test_a_server_that_is_down_ends_the_run(journal):
@@ -222,7 +221,7 @@ def test_a_refused_item_fails_alone_after_one_attempt(journal):
 @pytest.mark.parametrize("fault", ["404", "redirect"])
 def test_a_wrong_address_or_model_is_a_configuration_error(journal, fault):
     with FakeOpenAI(plan=itertools.repeat(fault)) as server:
-        with pytest.raises(ConfigError, match="teacher.base_url|redirects"):
+        with pytest.raises(ConfigError, match="does not know the model|redirects"):
             model(server, journal).complete_all(items(9))
 
 

@@ -62,11 +62,15 @@ class Polar:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of fact; kinds that share a group never meet in one persona."""
+    """One kind of fact; kinds that share a group never meet in one persona.
+
+    Only a broad kind is relevant to the broad queries of its theme.
+    """
 
     name: str
     theme: str
     genres: Lines
+    broad: bool
     groups: frozenset[str]
     topic: str
     slots: Mapping[str, Bank]
@@ -175,6 +179,7 @@ def _kind(entry: dict[str, Any], theme: str, genres: str, banks: dict[str, Bank]
         name=entry["name"],
         theme=theme,
         genres=tuple(genres.split()),
+        broad="broad" not in entry,
         groups=frozenset(entry.get("groups", "").split()) | {entry["name"]},
         topic=entry["topic"],
         slots=slots,

@@ -5,8 +5,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from apc_cli.models.persona_kinds import Kind, Lines, Polar, capitalised, fill, load_frames
+from apc_cli.models.persona_kinds import FIELD, Kind, Lines, Polar, capitalised, fill, load_frames
 
+# Where a vague phrase does not fit its sentence: "on a a certain weekday", "my some trade".
+_STUMBLE = re.compile(r"\b(an?|the|my|every|each|of|\w+est) (an?|the|one|some|of|many)\b", re.I)
 LABELS = ("entailed", "contradicted", "neutral")
 
 
@@ -68,8 +70,7 @@ class Phrases:
         chance = self.rng.random()
         if chance < 0.05:
             return fact.say(self.rng.choice(fact.kind.says))
-        line = self.rng.choice(_usable(fact.kind.yes, loose))
-        return self.pick("keeps").format(fact.say(line)) if chance < 0.12 else fact.say(line)
+        return self._told(fact, _usable(fact.kind.yes, loose))
 
     def _contradicted(self, fact: Fact, polar: Polar | None, loose: bool) -> str:
         if polar and self.rng.random() < 0.6:
@@ -82,7 +83,12 @@ class Phrases:
         if slots and chance < 0.55:
             return self._entailed(fact.changed(self.rng.choice(slots)), None, loose)
         flip = fact.kind.flip[1] if fact.kind.flip else ()
-        return fact.say(self.rng.choice(_usable(fact.kind.no + flip, loose)))
+        return self._told(fact, _usable(fact.kind.no + flip, loose))
+
+    def _told(self, fact: Fact, lines: Lines) -> str:
+        """One of the lines, now and then in quotes, so that quotes alone mean nothing."""
+        text = fact.say(self.rng.choice(lines))
+        return self.pick("keeps").format(text) if self.rng.random() < 0.25 else text
 
     def _neutral(self, fact: Fact, polar: Polar | None) -> str:
         if polar and polar.other and self.rng.random() < 0.5:
@@ -93,25 +99,27 @@ class Phrases:
             return blank
         if chance < 0.5 or chance > 0.97:
             return fact.say(self.rng.choice(fact.kind.other))
-        if chance < 0.7:
+        if chance < 0.77:
             return capitalised(self.pick("evasions").format(topic=fact.kind.topic))
         if chance < 0.84:
             return self.pick("quotes").format(fact.say(line))
         slots = fact.kind.key_slots()
-        if chance < 0.92 and slots:
+        if chance < 0.9 and slots:
             wrong = fact.changed(self.rng.choice(slots))
             return self.pick("denials").format(wrong.say(line))
         return self.pick("refusals").format(topic=fact.kind.topic)
 
     def vague(self, fact: Fact, line: str) -> str | None:
+        """The line with one key detail left open, where that makes a sentence."""
+        fields = FIELD.findall(line)
         slots = [
             slot
             for slot in fact.kind.key_slots()
             if fact.kind.slots[slot].vague
-            and len(re.findall(rf"{slot}\d?}}", line)) == 1
-            and f"{{{slot}}}" in line
+            and [field for field in fields if field[2] == slot] == [("", "", slot, "")]
         ]
-        return fact.vague(self.rng.choice(slots)).say(line) if slots else None
+        text = fact.vague(self.rng.choice(slots)).say(line) if slots else None
+        return None if text is None or _STUMBLE.search(text) else text
 
 
 def _usable(lines: Lines, loose: bool) -> Lines:

@@ -33,10 +33,11 @@ class Voice:
             before.append(self.rng.choice(self.frames["stage"]))
         if self.rng.random() < 0.4:
             before.append(self.rng.choice(self._lines("openers")))
-        elif self.rng.random() < 0.15:
-            before.append(self.rng.choice(self.frames["fluff"]))
+        first, second = self.rng.sample(self.frames["fluff"], 2)
+        if len(before) < 2 and self.rng.random() < 0.1:
+            before.append(first)
         if self.rng.random() < 0.25:
-            after.append(self.rng.choice(self.frames["fluff"]))
+            after.append(second)
         if self.rng.random() < 0.25:
             after.append(self.rng.choice(self._lines("closers")))
         return Frame(" ".join(before), " ".join(after))

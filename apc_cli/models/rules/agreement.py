@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from apc_cli.models.rules.predicates import coordinated, finite_after
+from apc_cli.models.rules.predicates import SUBORDINATORS, coordinated, finite_after, skip_adverbs
 from apc_cli.models.rules.tokens import Token, word
 from apc_cli.models.rules.verbs import (
+    MODALS,
     PRESENT_AUX,
     SECOND_AUX,
     base_form,
+    inflect,
+    is_adverb,
     is_auxiliary,
     is_participle,
     is_third_person,
+    parts_of_speech,
 )
 
 
@@ -31,6 +35,17 @@ class Person:
 FIRST = Person("I", "me", "my", "mine", "myself", "am", "'m")
 SECOND = Person("you", "you", "your", "yours", "yourself", "are", "'re")
 _PLURAL_TO_FIRST = {"are": "am", "aren't": "am not", "were": "was", "weren't": "wasn't"}
+_TO_SINGULAR = {
+    "are": "is",
+    "aren't": "isn't",
+    "were": "was",
+    "weren't": "wasn't",
+    "have": "has",
+    "haven't": "hasn't",
+    "do": "does",
+    "don't": "doesn't",
+}
+_CLAUSE_OPENERS = SUBORDINATORS - {"as", "before", "after", "since", "until", "so", "than"}
 _HAS_FOLLOWERS = frozenset({"been", "had", "got", "always", "never", "since"})
 
 
@@ -64,6 +79,30 @@ def conjugate(low: str, person: Person, *, plural: bool = False) -> str:
     if is_third_person(low) or low.endswith("s"):
         return _base(low)
     return low
+
+
+def singular_verbs(tokens: Sequence[Token]) -> list[Token]:
+    """The predicate of a "they" that is one person, as it goes with the person's name."""
+    changed = list(tokens)
+    index, joined = skip_adverbs(changed, 0), True
+    while index < len(changed) and changed[index].low not in _CLAUSE_OPENERS:
+        low = changed[index].low
+        if joined and (low in _TO_SINGULAR or _is_bare_verb(changed, index)):
+            form = _TO_SINGULAR.get(low) or inflect(low, "VBZ")
+            changed[index] = word(form, space=changed[index].space)
+        joined = low in {"and", "but"} or (joined and is_adverb(low))
+        index += 1
+    return changed
+
+
+def _is_bare_verb(tokens: Sequence[Token], index: int) -> bool:
+    low = tokens[index].low
+    if is_auxiliary(low) or "VERB" not in parts_of_speech(low) or base_form(low) != low:
+        return False
+    if any(token.low in MODALS for token in tokens[:index]):
+        return False
+    adverb = index > 0 and is_adverb(tokens[index - 1].low)
+    return index == 0 or adverb or "NOUN" not in parts_of_speech(low)
 
 
 def _base(low: str) -> str:

@@ -40,12 +40,16 @@ def drop_loose_words(tokens: Sequence[Token], own: Pronouns | None) -> list[Toke
 def points_outside(tokens: Sequence[Token], own: Pronouns | None) -> bool:
     """Does some pronoun or "this ..." lack what it stands for?"""
     ours = own.forms() if own else frozenset()
-    if own and any(
-        token.low == own.object
-        and bound_away(tokens, index, own)
-        and not _has_person(tokens[:index], own)
-        for index, token in enumerate(tokens)
-        if main_subject_index(tokens, own) is not None
+    if (
+        own
+        and own is not IT
+        and any(
+            token.low == own.object
+            and bound_away(tokens, index, own)
+            and not _has_person(tokens[:index], own)
+            for index, token in enumerate(tokens)
+            if main_subject_index(tokens, own) is not None
+        )
     ):
         return True
     return any(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from apc_cli.models.rules.banks import words
 from apc_cli.models.rules.predicates import RELATIVES, SUBORDINATORS
 from apc_cli.models.rules.pronouns import HE, IT, SHE, Pronouns
-from apc_cli.models.rules.subjects import bound_away, main_subject_index
+from apc_cli.models.rules.subjects import main_subject_index
 from apc_cli.models.rules.tokens import Token
 from apc_cli.models.rules.verbs import (
     base_form,
@@ -13,6 +13,7 @@ from apc_cli.models.rules.verbs import (
     is_adverb,
     is_finite,
     is_noun,
+    is_plural_noun,
     parts_of_speech,
 )
 
@@ -28,11 +29,17 @@ def main_subject(tokens: Sequence[Token], own: Pronouns | None) -> str:
     """Who the sentence is about: "self", "rival" (may bear the same pronouns) or "other"."""
     if main_subject_index(tokens, own) is not None:
         return "self"
-    verb = next((i for i, token in enumerate(tokens) if i and is_finite(token.low)), len(tokens))
+    verb = next((i for i in range(1, len(tokens)) if _is_verb(tokens, i)), len(tokens))
     start = _after_lead(tokens, verb)
     head = tokens[start:verb]
     rival = any(gender_of(token) is own or _is_stranger(token, i) for i, token in enumerate(head))
     return "rival" if own and head and rival else "other"
+
+
+def _is_verb(tokens: Sequence[Token], index: int) -> bool:
+    plural = is_plural_noun(tokens[index - 1].low)
+    low = tokens[index].low
+    return is_finite(low) or (plural and "VERB" in parts_of_speech(low))
 
 
 def is_own(tokens: Sequence[Token], index: int, own: Pronouns, subject: str) -> bool:
@@ -46,9 +53,6 @@ def is_own(tokens: Sequence[Token], index: int, own: Pronouns, subject: str) -> 
     possessive = low != own.object or is_possessive_her(tokens, index, subject)
     if subject == "rival" and possessive and not _object_before(tokens, index, own):
         return False
-    if subject == "self" and low == own.object and own is not IT:
-        if bound_away(tokens, index, own):
-            return False
     return not (opener is not None and _rival_clause(tokens, opener, index, own))
 
 
@@ -72,11 +76,13 @@ def is_possessive_her(tokens: Sequence[Token], index: int, subject: str) -> bool
         return True
     if is_adverb(low) and not parts_of_speech(low) & {"NOUN", "ADJ"}:
         return index + 2 < len(tokens) and "ADJ" in parts_of_speech(tokens[index + 2].low)
+    return index == 0 or _owns_after(tokens[index - 1].low, low, subject)
+
+
+def _owns_after(before: str, low: str, subject: str) -> bool:
+    """Does "her" between these two words own what follows?"""
     if not parts_of_speech(low) & {"NOUN", "ADJ", "PROPN"} and "VERB" in parts_of_speech(low):
         return low.endswith(("ing", "ed", "en"))
-    if index == 0:
-        return True
-    before = tokens[index - 1].low
     if before in words("causative_forms") and inflect(base_form(low), "VB") == low:
         return "VERB" not in parts_of_speech(low)
     return subject == "self" or before not in words("ditransitive_forms")
@@ -114,12 +120,9 @@ def _opens_with_own(tokens: Sequence[Token], opener: int, own: Pronouns) -> bool
 
 def _rival_clause(tokens: Sequence[Token], opener: int, index: int, own: Pronouns) -> bool:
     """Is the pronoun in a who-clause about someone who may bear the same pronouns?"""
-    if (
-        tokens[index - 1].low == "of"
-        or tokens[opener].low != "who"
-        or opener == 0
-        or tokens[index].low == own.object == "him"
-    ):
+    if tokens[index - 1].low == "of" or tokens[opener].low != "who" or opener == 0:
+        return False
+    if tokens[index].low == own.object == "him":
         return False
     place = opener - 1 if tokens[opener - 1].is_word else opener - 2
     if place < 0 or own is IT:

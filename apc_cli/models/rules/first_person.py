@@ -10,6 +10,7 @@ from apc_cli.models.rules.names import names_of
 from apc_cli.models.rules.predicates import RELATIVES, finite_after, skip_adverbs
 from apc_cli.models.rules.pronouns import IT, SHE, Pronouns
 from apc_cli.models.rules.reorder import loosen
+from apc_cli.models.rules.subjects import bound_away
 from apc_cli.models.rules.tokens import Token, sentence, strip_end, word
 from apc_cli.models.rules.verbs import is_auxiliary, is_clear_finite, is_finite, is_noun
 
@@ -28,9 +29,10 @@ def _speak(statement: str, character: str, own: Pronouns | None, person: Person)
     plain = names_of(character).tokenise(statement.strip())
     subject = main_subject(plain, own)
     tokens = loosen(plain, person.subject)
+    strangers = _strangers(tokens, own) if own is not None and subject == "self" else set()
     _speak_names(tokens, person)
     if own is not None:
-        _speak_pronouns(tokens, own, person, subject)
+        _speak_pronouns(tokens, own, person, subject, strangers)
     kept = strip_end([token for token in tokens if token.text])
     return sentence(kept)
 
@@ -100,11 +102,26 @@ def _is_object(tokens: Sequence[Token], index: int) -> bool:
     return is_finite(before) and not (is_auxiliary(before) and earlier in words("negative_leads"))
 
 
-def _speak_pronouns(tokens: list[Token], own: Pronouns, person: Person, subject: str) -> None:
+def _strangers(tokens: Sequence[Token], own: Pronouns) -> set[int]:
+    """Where "him" cannot mean the subject, who would be "himself" there."""
+    if own is IT:
+        return set()
+    return {
+        index
+        for index, token in enumerate(tokens)
+        if token.low == own.object and bound_away(tokens, index, own)
+    }
+
+
+def _speak_pronouns(
+    tokens: list[Token], own: Pronouns, person: Person, subject: str, strangers: set[int]
+) -> None:
     forms = own.forms()
     for index in range(len(tokens)):
         token = tokens[index]
-        if token.quoted or token.low not in forms or not is_own(tokens, index, own, subject):
+        if index in strangers or token.quoted or token.low not in forms:
+            continue
+        if not is_own(tokens, index, own, subject):
             continue
         said = _said(tokens, index, own, person, subject)
         if said is None:

@@ -30,7 +30,7 @@ def from_key_value(character: str, key: str, value: str) -> list[str]:
 
 
 def from_fragment(character: str, line: str) -> str | None:
-    """Puts "loves cats" or "a guitarist from Lyon" with the character as subject; None if neither."""
+    """Puts the character before "loves cats" or "a guitarist from Lyon"; None if neither."""
     tokens = tokenise(line)
     first = skip_adverbs(tokens, 0)
     if first >= len(tokens):

@@ -21,6 +21,7 @@ from apc_cli.models.rules.verbs import (
 )
 
 CONJUNCTIONS = frozenset({"and", "but", "or", "then", "nor", "yet"})
+_OBJECT_OPENERS = frozenset("a an the his her its their my him it them himself herself".split())
 RELATIVES = frozenset("who which that whom whose where".split())
 SUBORDINATORS = RELATIVES | frozenset(
     "because when while if although though since as until unless whenever wherever whether "
@@ -67,19 +68,17 @@ def verb_at(tokens: Sequence[Token], index: int, head: str) -> bool:
 
 def _third_person_verb(tokens: Sequence[Token], index: int) -> bool:
     low = tokens[index].low
-    if low in words("nouny") or _is_thanks_to(tokens, index):
+    following = tokens[index + 1].low if index + 1 < len(tokens) else ""
+    if following in _OBJECT_OPENERS or tokens[index - 1].low in words("adverbs"):
+        return True
+    if low in words("nouny") or (low == "thanks" and following == "to"):
         return False
     if "NOUN" not in parts_of_speech(low):
         return True
-    following = tokens[index + 1].low if index + 1 < len(tokens) else ""
     if low in words("verby"):
         alone = following in {"", ".", ",", "and", "or"}
         return not (alone and is_plural_noun(tokens[max(0, index - 2)].low))
-    return following in words("verb_followers")
-
-
-def _is_thanks_to(tokens: Sequence[Token], index: int) -> bool:
-    return tokens[index].low == "thanks" and any(t.low == "to" for t in tokens[index + 1 :][:1])
+    return following in words("verb_followers") or is_plural_noun(following)
 
 
 def _past_verb(tokens: Sequence[Token], index: int, head: str) -> bool:

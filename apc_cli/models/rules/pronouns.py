@@ -1,12 +1,12 @@
 """Which pronouns a text uses for the character."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from apc_cli.models.rules.names import names_of
-from apc_cli.models.rules.tokens import Token
+from apc_cli.models.rules.tokens import Token, tokenise
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,25 @@ def _pronouns_in(character: str, texts: tuple[str, ...]) -> Pronouns | None:
     for text in texts:
         for line in _sentences(text):
             _vote(names.tokenise(line), votes)
+    if not votes:
+        return _only_kind(texts, names.mentioned)
     clear = [kind for kind in (SHE, HE) if votes[kind]]
     best = max(votes, key=lambda kind: (votes[kind], kind.subject), default=None)
     if best in (THEY, IT) and clear and votes[clear[0]] * 2 >= votes[best]:
         return max(clear, key=lambda kind: votes[kind])
     return best
+
+
+def _only_kind(texts: Iterable[str], mentioned: Callable[[str], bool]) -> Pronouns | None:
+    """The set that stands beside the name, if "he" and "she" are not both there."""
+    found = {
+        _CLEAR[token.low]
+        for text in texts
+        if mentioned(text)
+        for token in tokenise(text)
+        if token.low in _CLEAR
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def _sentences(text: str) -> list[str]:

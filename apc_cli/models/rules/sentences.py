@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from apc_cli.models.rules.agreement import singular_verbs
 from apc_cli.models.rules.anaphora import (
     drop_loose_words,
     fill_it,
@@ -104,7 +105,10 @@ def _with_name(clause: list[Token], character: str, own: Pronouns | None) -> lis
     put = [name]
     if _is_possessive(clause, place, own):
         put.append(word("'s", space=False))
-    return [*clause[:place], *put, *clause[place + 1 :]]
+    rest = clause[place + 1 :]
+    if own.plural and clause[place].low == own.subject:
+        rest = singular_verbs(rest)
+    return [*clause[:place], *put, *rest]
 
 
 def _first_form(clause: Sequence[Token], own: Pronouns) -> int | None:
@@ -135,7 +139,7 @@ def _opens_with_rival(tokens: Sequence[Token], own: Pronouns | None) -> bool:
 
 def _is_sentence(tokens: Sequence[Token]) -> bool:
     """Is there a name, a finite verb outside relative clauses, and nothing left open?"""
-    if len(tokens) < 3 or not any(token.name for token in tokens):
+    if len(tokens) < 2 or not any(token.name for token in tokens):
         return False
     text = "".join(token.text for token in tokens)
     if text.count("(") != text.count(")") or text.count('"') % 2 or text[-1] in ",:":

@@ -132,7 +132,7 @@ def _years(inner: Sequence[Token]) -> Clause:
 
 
 def _cut_leading(clause: Clause, own: Pronouns | None) -> list[Clause]:
-    """ "A guitarist, Alice lives" and "Born in Lyon, Alice moved" give two clauses each."""
+    """From "A guitarist, Alice lives" and "Born in Lyon, Alice moved"  makes two clauses."""
     index = main_subject_index(clause, own)
     if not index or clause[0].low not in {"a", "an", "born", "raised"}:
         return [clause]
@@ -179,7 +179,7 @@ def _cut_where(clause: Clause, index: int, where: int, own: Pronouns | None) -> 
 
 
 def _cut_predicates(clause: Clause, own: Pronouns | None) -> list[Clause]:
-    """From "Alice teaches guitar and plays venues", makes "Alice teaches ..." and "Alice plays ..."."""
+    """From "Alice teaches and plays", makes "Alice teaches" and "Alice plays"."""
     index = main_subject_index(clause, own)
     verb = None if index is None else finite_after(clause, index + 1)
     if index is None or verb is None:

@@ -47,8 +47,8 @@ def bound_away(tokens: Sequence[Token], index: int, own: Pronouns) -> bool:
     following = tokens[index + 1] if index + 1 < len(tokens) else None
     if own.object == own.possessive and following is not None and following.is_word:
         return False
-    start = main_subject_index(tokens, own)
-    verb = finite_after(tokens, 0 if start is None else start + 1)
+    subjects = (i for i in range(index - 1, -1, -1) if subject_at(tokens, i, own) is not None)
+    verb = finite_after(tokens, next(subjects, -1) + 1)
     if verb is None or verb >= index:
         return False
     more = coordinated(tokens, verb, strict=False)

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from apc_cli.errors import DataError
+from apc_cli.models.corpus import Exchange, LabelledReply, Persona, load_corpus
+
+CORPUS = sorted((Path(__file__).parents[2] / "data" / "corpus").glob("*.yaml"))
+
+
+def persona() -> dict:
+    return {
+        "character": "Odile Marchetti",
+        "genre": "heist thriller",
+        "statements": ["Odile Marchetti cracks safes.", "Odile Marchetti is Swiss."],
+        "exchanges": [
+            {
+                "query": "what do u do?",
+                "relevant": [0],
+                "replies": [{"text": "I open safes.", "entailed": [0], "contradicted": []}],
+            }
+        ],
+    }
+
+
+def load(tmp_path: Path, content: object) -> list[Persona]:
+    path = tmp_path / "a.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_corpus(path)
+
+
+def test_a_persona_becomes_records(tmp_path: Path) -> None:
+    assert load(tmp_path, [persona()]) == [
+        Persona(
+            "Odile Marchetti",
+            "heist thriller",
+            ("Odile Marchetti cracks safes.", "Odile Marchetti is Swiss."),
+            (Exchange("what do u do?", (0,), (LabelledReply("I open safes.", (0,), ()),)),),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.pop("genre"), "genre is missing"),
+        (lambda p: p.update(statements=[]), "no statements"),
+        (lambda p: p.update(statements=[True]), "True is not text"),
+        (lambda p: p.update(exchanges="none"), "exchanges is 'none', expected a list"),
+        (lambda p: p["exchanges"][0].update(query=7), "query is 7, expected text"),
+        (lambda p: p["exchanges"][0].update(relevant=[2]), "relevant has 2, expected a number"),
+        (lambda p: p["exchanges"][0].update(relevant=[0, 0]), "relevant names a statement twice"),
+        (lambda p: p["exchanges"][0].update(relevant=0), "relevant is 0, expected a list"),
+        (
+            lambda p: p["exchanges"][0]["replies"][0].update(contradicted=[0]),
+            r"statements \[0\] are both entailed and contradicted",
+        ),
+        (lambda p: p["exchanges"][0]["replies"][0].pop("text"), "reply 0: text is missing"),
+    ],
+)
+def test_an_error_names_file_persona_and_fault(tmp_path: Path, change, message: str) -> None:
+    broken = persona()
+    change(broken)
+    with pytest.raises(DataError, match=message) as caught:
+        load(tmp_path, [persona(), broken])
+    assert "a.yaml: persona 1 (Odile Marchetti)" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["a: [", "", "character: Odile"])
+def test_a_file_that_is_no_list_of_personas(tmp_path: Path, content: str) -> None:
+    with pytest.raises(DataError, match="a.yaml"):
+        load(tmp_path, content)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none.yaml"):
+        load_corpus(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
+def test_the_shipped_corpus_is_valid(path: Path) -> None:
+    for persona in load_corpus(path):
+        first_name = persona.character.split()[0]
+        for statement in persona.statements:
+            assert persona.character in statement or first_name in statement, statement
+        replies = [reply for exchange in persona.exchanges for reply in exchange.replies]
+        assert any(reply.entailed for reply in replies), persona.character
+        assert any(reply.contradicted for reply in replies), persona.character
+        assert any(
+            set(exchange.relevant) - set(reply.entailed + reply.contradicted)
+            for exchange in persona.exchanges
+            for reply in exchange.replies
+        ), f"{persona.character}: no reply is neutral to a statement that was asked for"

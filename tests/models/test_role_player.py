@@ -1,0 +1,256 @@
+"""The role-play model: templates, sampling, likelihood, SFT and DPO on a two-layer model."""
+
+import shutil
+
+import pytest
+import torch
+
+from apc_cli.errors import ConfigError, DataError
+from apc_cli.models.adapters import add_lora, save_adapter
+from apc_cli.models.experience import upload_experience
+from apc_cli.models.preference import PreferenceSettings, fit_preferences
+from apc_cli.models.role_player import RolePlayer, Sampling, clean
+from apc_cli.models.trainers import last_checkpoint
+from apc_cli.records import PreferencePair
+
+SYSTEM = {"role": "system", "content": "Mara bakes."}
+USER = {"role": "user", "content": "What do you do?"}
+TALK = [SYSTEM, USER]
+
+
+class Silent:
+    """A Progress that keeps quiet."""
+
+    def say(self, text):
+        pass
+
+    def task(self, title, total):
+        return self
+
+    def advance(self, steps=1, note=""):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+
+@pytest.fixture
+def player(models):
+    return RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
+
+
+def adapted(models, rank=4):
+    torch.manual_seed(0)
+    player = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
+    player.model = add_lora(player.model, rank=rank, alpha=rank, task="CAUSAL_LM")
+    return player
+
+
+def test_system_text_stays_where_the_template_knows_it(player):
+    assert player.template_messages(TALK) == TALK
+    assert player.prompt_text(TALK).endswith("<|im_start|>assistant\n")
+
+
+def test_system_text_joins_the_first_user_turn_where_it_does_not(models):
+    player = RolePlayer.load(str(models / "gemma"), device="cpu")
+    assert player.template_messages(TALK) == [
+        {"role": "user", "content": "Mara bakes.\n\nWhat do you do?"}
+    ]
+    assert "Mara bakes." in player.prompt_text(TALK)
+
+
+def test_sampling_is_decided_by_the_seed(player):
+    sampling = Sampling(max_new_tokens=6, seed=1)
+    one = player.sample([TALK, [USER]], 3, sampling, batch_size=6)
+    assert [len(group) for group in one] == [3, 3]
+    assert one == player.sample([TALK, [USER]], 3, sampling, batch_size=6)
+    assert one != player.sample([TALK, [USER]], 3, Sampling(max_new_tokens=6, seed=2), 6)
+    assert not any("<|im" in reply for group in one for reply in group)
+
+
+def test_padding_does_not_change_a_greedy_reply(player):
+    cold = Sampling(max_new_tokens=6, temperature=1e-4)
+    alone = player.sample([[USER]], 1, cold, batch_size=1)[0]
+    beside_a_longer_one = player.sample([[USER], TALK], 1, cold, batch_size=2)[0]
+    assert alone == beside_a_longer_one
+
+
+def test_stream_gives_a_whole_reply(player):
+    text = "".join(player.stream(TALK, Sampling(max_new_tokens=6, seed=1)))
+    assert text and "<|im" not in text
+
+
+def test_negative_log_likelihood_is_the_model_s_own_loss(player):
+    prompt = player.tokenizer(player.prompt_text(TALK), return_tensors="pt").input_ids
+    answer = player.tokenizer("I bake bread.", return_tensors="pt").input_ids
+    ids = torch.cat([prompt, answer], 1)
+    labels = torch.cat([torch.full_like(prompt, -100), answer], 1)
+    with torch.no_grad():
+        expected = float(player.model(input_ids=ids, labels=labels).loss)
+    found = player.negative_log_likelihood([TALK, TALK], ["I bake bread.", ""])
+    assert found == [pytest.approx(expected, abs=1e-4), 0.0]
+
+
+def test_likelihood_ignores_the_adapter(models, player):
+    other = adapted(models)
+    with torch.no_grad():
+        for name, parameter in other.model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    ours = other.negative_log_likelihood([TALK], ["I bake."])
+    assert ours == pytest.approx(player.negative_log_likelihood([TALK], ["I bake."]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("raw", "kept"),
+    [
+        ("  Mara: I bake. ", "I bake."),
+        ("assistant: hi", "hi"),
+        ("I say: no", "I say: no"),
+        ("a\n\n\n\nb", "a\n\nb"),
+    ],
+)
+def test_clean(raw, kept):
+    assert clean(raw, "Mara") == kept
+
+
+def test_four_bit_needs_a_gpu(models):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(ConfigError, match="needs a CUDA GPU"):
+        RolePlayer.load(str(models / "chat"), quantization="nf4", device="cpu")
+    with pytest.raises(ConfigError, match="no CUDA GPU"):
+        RolePlayer.load(str(models / "chat"), device="cuda")
+
+
+def pairs(count=8):
+    return [
+        PreferencePair(
+            [SYSTEM, {"role": "user", "content": f"What do you do on day {i}?"}],
+            [{"role": "assistant", "content": "I bake bread in Lund."}],
+            [{"role": "assistant", "content": "I play the guitar."}],
+            1.0,
+            0.0,
+        )
+        for i in range(count)
+    ]
+
+
+def settings(**changes):
+    values = {
+        "beta": 0.1,
+        "epochs": 3,
+        "learning_rate": 1e-2,
+        "batch_size": 4,
+        "micro_batch_size": 2,
+        "sft_weight": 0.2,
+        "seed": 5,
+    }
+    return PreferenceSettings(**(values | changes))
+
+
+def logits(player):
+    ids = player.tokenizer(player.prompt_text(TALK), return_tensors="pt").input_ids
+    with torch.no_grad():
+        return player.model(input_ids=ids).logits[0, -1].clone()
+
+
+def reply_logprob(player, reply):
+    prompt = player.tokenizer(player.prompt_text(TALK), return_tensors="pt").input_ids
+    answer = player.tokenizer(reply, return_tensors="pt").input_ids
+    ids = torch.cat([prompt, answer], 1)
+    labels = torch.cat([torch.full_like(prompt, -100), answer], 1)
+    with torch.no_grad():
+        return -float(player.model(input_ids=ids, labels=labels).loss)
+
+
+def test_dpo_raises_the_chosen_over_the_rejected_and_plain_peft_loads_it(models, tmp_path):
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    player = adapted(models)
+
+    def gap():
+        return reply_logprob(player, "I bake bread in Lund.") - reply_logprob(
+            player, "I play the guitar."
+        )
+
+    before = gap()
+    fit_preferences(player, pairs(), settings(), tmp_path / "checkpoints", Silent())
+    assert gap() > before + 0.1
+    save_adapter(player.model, tmp_path / "adapter", base=player.reference)
+    base = AutoModelForCausalLM.from_pretrained(models / "chat", dtype=torch.float32)
+    plain = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    ids = player.tokenizer(player.prompt_text(TALK), return_tensors="pt").input_ids
+    with torch.no_grad():
+        torch.testing.assert_close(plain(input_ids=ids).logits[0, -1], logits(player))
+
+
+def test_dpo_continues_an_sft_adapter(models, tmp_path):
+    player = adapted(models)
+    talk = [([SYSTEM, {"role": "user", "content": f"Day {i}?"}], "I bake bread.") for i in range(8)]
+    before = reply_logprob(player, "I bake bread.")
+    upload_experience(
+        player,
+        talk,
+        epochs=2,
+        learning_rate=1e-2,
+        batch_size=4,
+        seed=0,
+        checkpoints=tmp_path / "sft",
+        progress=Silent(),
+    )
+    assert reply_logprob(player, "I bake bread.") > before
+    save_adapter(player.model, tmp_path / "start", base=player.reference)
+    started = RolePlayer.load(
+        str(models / "chat"),
+        adapter=tmp_path / "start",
+        device="cpu",
+        dtype="float32",
+        trainable=True,
+    )
+    torch.testing.assert_close(logits(started), logits(player))
+    fit_preferences(started, pairs(), settings(), tmp_path / "dpo", Silent())
+    assert not torch.allclose(logits(started), logits(player), atol=1e-3)
+
+
+def test_interrupted_dpo_goes_on_to_the_same_adapter(models, tmp_path):
+    whole, halted = adapted(models), adapted(models)
+    fit_preferences(whole, pairs(), settings(), tmp_path / "whole", Silent())
+
+    class Stop(Silent):
+        steps = 0
+
+        def advance(self, steps=1, note=""):
+            self.steps += steps
+            if self.steps == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_preferences(halted, pairs(), settings(), tmp_path / "halted", Stop())
+    assert last_checkpoint(tmp_path / "halted").name == "checkpoint-2"
+    resumed = adapted(models)
+    fit_preferences(resumed, pairs(), settings(), tmp_path / "halted", Silent())
+    torch.testing.assert_close(logits(resumed), logits(whole), rtol=0, atol=0)
+
+
+def test_a_damaged_checkpoint_is_passed_over(models, tmp_path):
+    player = adapted(models)
+    fit_preferences(player, pairs(), settings(epochs=2), tmp_path / "dpo", Silent())
+    newest = last_checkpoint(tmp_path / "dpo")
+    assert newest.name == "checkpoint-4"
+    weights = next(newest.rglob("adapter_model.safetensors"))
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    assert last_checkpoint(tmp_path / "dpo").name == "checkpoint-2"
+    shutil.rmtree(tmp_path / "dpo" / "checkpoint-2")
+    assert last_checkpoint(tmp_path / "dpo") is None
+
+
+def test_missing_adapter_is_told(models, tmp_path):
+    with pytest.raises(DataError, match="adapter_model.safetensors"):
+        RolePlayer.load(str(models / "chat"), adapter=tmp_path, device="cpu")

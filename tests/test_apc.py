@@ -1,0 +1,52 @@
+"""The formulas, against numbers worked by hand (paper section 3)."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apc_cli.apc import apc_scores, constraint_probability, violation
+
+
+def test_constraint_probability_worked_by_hand():
+    # active: 0.8 · 0.7 + 0.2 · 0.9 = 0.74; mostly passive: 0.2 · 0.7 + 0.8 · 0.9 = 0.86
+    found = constraint_probability([0.8, 0.2], [[0.1, 0.2, 0.7], [0.1, 0.2, 0.7]])
+    assert found == pytest.approx([0.74, 0.86])
+
+
+def test_apc_scores_worked_by_hand():
+    scores = apc_scores([0.8, 0.2], [[[0.1, 0.2, 0.7], [0.1, 0.2, 0.7]]])
+    assert scores.apc == pytest.approx([1.60])
+    assert scores.active_reward == pytest.approx([0.8 * 0.7 + 0.2 * 0.7])
+    assert scores.passive_penalty == pytest.approx([0.2 * 0.1 + 0.8 * 0.1])
+    assert scores.delta == pytest.approx([0.70 - 0.10])
+
+
+def test_always_neutral_reply_earns_nothing():
+    scores = apc_scores([0.9, 0.1, 0.5], np.tile([0.0, 1.0, 0.0], (1, 3, 1)))
+    assert scores.delta == pytest.approx([0.0])
+    assert scores.apc == pytest.approx([0.1 + 0.9 + 0.5])
+
+
+@given(st.lists(st.tuples(*[st.floats(0, 1)] * 4), min_size=1, max_size=6))
+def test_delta_is_apc_less_what_a_neutral_reply_earns(rows):
+    relevance = np.array([row[0] for row in rows])
+    verdict = np.array([row[1:] for row in rows]) + 1e-6
+    verdict /= verdict.sum(-1, keepdims=True)
+    scores = apc_scores(relevance, verdict[None])
+    assert scores.delta[0] == pytest.approx(scores.apc[0] - (1 - relevance).sum(), abs=1e-9)
+    assert 0 <= scores.apc[0] <= len(rows)
+
+
+@pytest.mark.parametrize(
+    ("relevance", "verdict", "expected"),
+    [
+        (0.9, [0.1, 0.2, 0.7], None),
+        (0.9, [0.1, 0.7, 0.2], "active"),
+        (0.9, [0.7, 0.2, 0.1], "active"),
+        (0.1, [0.7, 0.2, 0.1], "passive"),
+        (0.1, [0.2, 0.7, 0.1], None),
+    ],
+)
+def test_violation(relevance, verdict, expected):
+    assert violation(relevance, verdict) == expected
