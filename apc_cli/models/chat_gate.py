@@ -62,11 +62,13 @@ class Gate:
         self._limited_since = None
 
     def failed(self, reason: str, pause: float | None = None) -> None:
-        """An attempt failed.
+        """An attempt failed; in a run that is over already this is no news.
 
         Raises:
             TryAgainLater: too many attempts in a row failed.
         """
+        if self._closed.is_set():
+            return
         self._failures += 1
         if self._failures >= self._patience.failures_in_a_row:
             raise TryAgainLater(
@@ -89,6 +91,8 @@ class Gate:
         await self._sleep(self._backoff(attempt))
 
     def _pause_all(self, pause: float) -> None:
+        if self._closed.is_set():
+            return
         now = time.monotonic()
         if self._limited_since is None:
             self._limited_since = now

@@ -60,7 +60,9 @@ class _Tally:
     def explained(self, error: BaseException) -> BaseException:
         """The error, with how much is safe where the same command can go on from there."""
         if isinstance(error, TryAgainLater) and error.hint is None:
-            error.hint = f"{self._done} of {self._total} replies are had; run again to go on"
+            replies = (key for key, answer in self.answers.items() if isinstance(answer, str))
+            had = sum(self._weights[key] for key in replies)
+            error.hint = f"{had} of {self._total} replies are stored; run again to go on"
         return error
 
 
@@ -148,11 +150,16 @@ class ChatModel:
         queue: Iterator[tuple[str, str]],
         tally: _Tally,
     ) -> None:
-        for key, body in queue:
-            answer = await self._settle(client, gate, key, body)
-            if answer is None:
-                return
-            tally.add(key, answer)
+        """Takes items from the queue until it is empty or an error ends the run."""
+        try:
+            for key, body in queue:
+                answer = await self._settle(client, gate, key, body)
+                if answer is None:
+                    return
+                tally.add(key, answer)
+        except BaseException:
+            gate.close()
+            raise
 
     async def _settle(
         self, client: openai.AsyncOpenAI, gate: Gate, key: str, body: str

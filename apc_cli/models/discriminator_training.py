@@ -70,7 +70,8 @@ def fit(
     network = discriminator.network
     parameters = network.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=0.01)
-    batches = _batches(examples, settings)
+    costs = [network.cost(example.prompt) for example in examples]
+    batches = _batches(costs, settings)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, _triangle(len(batches), settings.warmup)
     )
@@ -150,15 +151,22 @@ def _loss(discriminator: Discriminator, examples: Sequence[LabelledPrompt]) -> T
     return -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(1).mean()
 
 
-def _batches(examples: Sequence[LabelledPrompt], settings: FitSettings) -> list[list[int]]:
-    """Shuffled batches of `epochs` passes; a fraction of a pass is allowed."""
+def _batches(costs: Sequence[int], settings: FitSettings) -> list[list[int]]:
+    """Shuffled batches of `epochs` passes (a fraction of a pass is allowed), of like cost inside.
+
+    Prompts are sorted by cost within blocks of many batches, so that little is padding.
+    """
     generator = np.random.default_rng(settings.seed)
     order: list[int] = []
-    wanted = round(settings.epochs * len(examples))
+    wanted = round(settings.epochs * len(costs))
     while len(order) < wanted:
-        order += generator.permutation(len(examples)).tolist()
-    order = order[:wanted]
-    return [order[i : i + settings.batch_size] for i in range(0, wanted, settings.batch_size)]
+        order += generator.permutation(len(costs)).tolist()
+    size, block = settings.batch_size, settings.batch_size * 32
+    batches = []
+    for start in range(0, wanted, block):
+        alike = sorted(order[start : min(start + block, wanted)], key=lambda i: costs[i])
+        batches += [alike[i : i + size] for i in range(0, len(alike), size)]
+    return [batches[i] for i in generator.permutation(len(batches))]
 
 
 def _triangle(steps: int, warmup: float) -> Callable[[int], float]:

@@ -1,27 +1,19 @@
 import itertools
-import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from chat_cases import KEY, ask, echoes, items, model
+from fake_openai import FakeOpenAI, digest
 
-from apc_cli.errors import ApcError, ConfigError, TryAgainLater
 from apc_cli.models.chat_gate import Patience
-from apc_cli.models.chat_model import ChatModel
 from apc_cli.models.chat_outcomes import Failure, read_completion, retry_after
-from apc_cli.models.chat_requests import ChatRequest, canonical_json, journal_key
+from apc_cli.models.chat_requests import canonical_json, journal_key
 from apc_cli.models.journal import Journal
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from fake_openai import FakeOpenAI, digest  # noqa: E402 - there is no package around the tests
-
-KEY = "sk-canary-0123456789abcdef"
-HASTY = Patience(first_pause=0.01, longest_pause=0.02, deadline=5.0, drain=1.0)
 
 CHILD = """
 import sys
@@ -48,23 +40,6 @@ def environment(monkeypatch):
 def journal(tmp_path):
     with Journal(tmp_path / "journal.db") as opened:
         yield opened
-
-
-def ask(content, **fields):
-    values = {"temperature": 0.0, "max_tokens": 50} | fields
-    return ChatRequest(({"role": "user", "content": content},), **values)
-
-
-def items(count):
-    return [ask(f"item {number}") for number in range(count)]
-
-
-def echoes(count):
-    return [f"echo: item {number}" for number in range(count)]
-
-
-def model(server, journal, patience=HASTY, concurrency=4):
-    return ChatModel("m", server.url, concurrency, journal, patience=patience)
 
 
 def test_replies_come_in_order_and_a_second_run_asks_nothing(journal):
@@ -145,14 +120,6 @@ def test_retry_after_is_a_pause_of_all_workers(journal):
         assert server.arrivals[2] - server.arrivals[1] >= 0.6
 
 
-@pytest.mark.parametrize("pause", ["300", "inf", "1e308", "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_a_limit_beyond_patience_ends_the_run(journal, pause):
-    patience = Patience(first_pause=0.01, longest_wait=0.3)
-    with FakeOpenAI(plan=itertools.repeat(f"429:{pause}")) as server:
-        with pytest.raises(TryAgainLater, match="limits requests (until|for more than a day)"):
-            model(server, journal, patience).complete_all(items(8))
-
-
 def test_retry_after_is_read_in_every_form():
     assert retry_after({"retry-after": "2"}) == 2.0
     assert retry_after({"retry-after-ms": "1500", "retry-after": "9"}) == 1.5
@@ -160,51 +127,6 @@ def test_retry_after_is_read_in_every_form():
     for odd in ("nan", "-inf", "-3", "soon", ""):
         assert retry_after({"retry-after": odd}) is None
     assert retry_after({}) is None
-
-
-def test_quota_ends_the_run_and_keeps_what_arrived(journal):
-    with FakeOpenAI(plan=[None] * 6 + ["quota"] * 100) as server:
-        with pytest.raises(TryAgainLater, match="out of quota"):
-            model(server, journal).complete_all(items(50))
-        assert server.requests <= 6 + 4
-    with FakeOpenAI() as server:
-        assert model(server, journal).complete_all(items(50)) == echoes(50)
-        assert server.requests == 44
-
-
-@pytest.mark.parametrize("fault", ["401echo", "403"])
-def test_a_refused_key_ends_the_run_without_being_shown(journal, fault):
-    with FakeOpenAI(plan=itertools.repeat(fault)) as server:
-        with pytest.raises(ConfigError, match="OPENAI_API_KEY") as caught:
-            model(server, journal).complete_all(items(50))
-        assert server.requests <= 4
-    assert KEY not in str(caught.value) + str(caught.value.hint)
-    assert caught.value.__cause__ is caught.value.__context__ is None
-
-
-def test_replies_under_way_are_stored_when_the_run_ends(journal):
-    with FakeOpenAI(plan=["401echo"], delay=0.1) as server:
-        with pytest.raises(ConfigError):
-            model(server, journal).complete_all(items(50))
-        sent, delivered = server.requests, sum(server.deliveries.values())
-    assert sent == delivered + 1
-    with FakeOpenAI() as server:
-        model(server, journal).complete_all(items(50))
-        assert server.requests == 50 - delivered
-
-
-def test_a_server_that_is_down_ends_the_run(journal):
-    with FakeOpenAI(plan=[None, *itertools.repeat("500", 200)]) as server:
-        with pytest.raises(TryAgainLater, match="20 times in a row.*HTTP 500") as caught:
-            model(server, journal).complete_all(items(50))
-        assert 21 <= server.requests <= 21 + 4
-    assert caught.value.hint.startswith("1 of 50 replies")
-
-
-def test_nobody_listening_ends_the_run(journal):
-    chat = ChatModel("m", "http://127.0.0.1:9/v1", 8, journal, patience=HASTY)
-    with pytest.raises(TryAgainLater, match="connection"):
-        chat.complete_all(items(10))
 
 
 def test_a_refused_item_fails_alone_after_one_attempt(journal):
@@ -216,13 +138,6 @@ def test_a_refused_item_fails_alone_after_one_attempt(journal):
         assert f"HTTP {status}" in answer.reason
         assert "planned failure" in answer.reason
         assert "\x1b" not in answer.reason and KEY not in answer.reason
-
-
-@pytest.mark.parametrize("fault", ["404", "redirect"])
-def test_a_wrong_address_or_model_is_a_configuration_error(journal, fault):
-    with FakeOpenAI(plan=itertools.repeat(fault)) as server:
-        with pytest.raises(ConfigError, match="does not know the model|redirects"):
-            model(server, journal).complete_all(items(9))
 
 
 @pytest.mark.parametrize("fault", ["length", "content_filter", "refusal"])
@@ -249,56 +164,6 @@ def test_unsupported_parameters_are_renamed_or_left_out(journal, refused, sent):
         assert set(server.bodies[-1]) == {"model", "messages"} | sent
         assert server.requests <= 12 + 4 * len(refused)
         assert set(server.deliveries.values()) == {1}
-
-
-def test_the_secret_appears_nowhere(journal, tmp_path, caplog, capfd):
-    caplog.set_level(logging.DEBUG)
-    plan = ["400", "500", "echo200", "html", "401echo"]
-    with FakeOpenAI(plan=plan) as server:
-        chat = model(server, journal, concurrency=1)
-        with pytest.raises(ConfigError) as caught:
-            chat.complete_all(items(4))
-    shown = [str(caught.value), str(caught.value.hint), repr(vars(chat)), *capfd.readouterr()]
-    logged = [f"{record.getMessage()} {record.args}" for record in caplog.records]
-    assert KEY not in "\n".join(shown + logged)
-    files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert files and not any(KEY.encode() in path.read_bytes() for path in files)
-    stored = [row[0] for row in journal._connection.execute("SELECT reply FROM replies")]
-    assert [b"[OPENAI_API_KEY]" in reply for reply in stored] == [True]
-
-
-def test_a_missing_key_is_explained(journal, monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", "  ")
-    with pytest.raises(ConfigError, match="^OPENAI_API_KEY is not set$") as caught:
-        ChatModel("m", None, 4, journal)
-    assert "--profile offline" in caught.value.hint
-    with FakeOpenAI() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        assert ChatModel("m", None, 4, journal).complete_all(items(2)) == echoes(2)
-
-
-@pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "http://[::1", "https://"])
-def test_an_address_that_is_none_is_refused(journal, url):
-    with pytest.raises(ConfigError, match="base URL"):
-        ChatModel("m", url, 4, journal)
-
-
-def test_the_key_does_not_travel_unencrypted(journal):
-    with pytest.raises(ConfigError, match="unencrypted") as caught:
-        ChatModel("m", "http://user:password@example.com/v1", 4, journal)
-    assert "password" not in str(caught.value)
-    ChatModel("m", "http://example.com/v1", 4, journal, insecure=True)
-
-
-def test_a_journal_that_fails_stops_the_spending(journal, monkeypatch):
-    def full(*_):
-        raise ApcError("the journal cannot be written: disk full")
-
-    monkeypatch.setattr(journal, "put", full)
-    with FakeOpenAI(delay=0.01) as server:
-        with pytest.raises(ApcError, match="disk full"):
-            model(server, journal).complete_all(items(50))
-        assert server.requests <= 4
 
 
 def test_two_models_share_a_journal(tmp_path):

@@ -135,6 +135,32 @@ def test_a_full_disk_is_explained_and_loses_nothing(tmp_path):
         assert journal.get("k") == "reply"
 
 
+def test_a_write_that_the_system_refuses_is_explained_and_loses_nothing(tmp_path):
+    script = """
+import resource, sys
+from pathlib import Path
+from apc_cli.errors import ApcError
+from apc_cli.models.journal import Journal
+journal = Journal(Path(sys.argv[1]))
+journal.put("k", "{}", "reply")
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+for number in range(99):
+    try:
+        journal.put(f"big{number}", "{}", "x" * 10_000)
+    except ApcError as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        journal.put(f"big{number}", "{}", "x" * 10_000)
+        sys.exit(str(error))
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "j")]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    assert outcome.returncode == 1
+    assert outcome.stderr.startswith(f"the journal {tmp_path}/j cannot be written: ")
+    with Journal(tmp_path / "j") as journal:
+        assert journal.get("k") == "reply"
+        assert journal.get("big0") == "x" * 10_000
+
+
 def test_a_place_that_cannot_be_written_is_explained(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ApcError, match="cannot be written"):

@@ -1,8 +1,8 @@
 import logging
-import sys
-from pathlib import Path
 
 import pytest
+from chat_cases import KEY
+from fake_openai import FakeOpenAI
 
 from apc_cli.errors import ConfigError
 from apc_cli.models.chat_gate import Patience
@@ -19,9 +19,6 @@ from apc_cli.models.llm_parsers import (
 from apc_cli.models.llm_teacher import UNPARSEABLE, LlmTeacher
 from apc_cli.models.teacher import Teacher
 from apc_cli.records import NLI_LABELS, NliItem, RelevanceItem
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from fake_openai import FakeOpenAI  # noqa: E402 - there is no package around the tests
 
 FACT = "Alice lives in a lighthouse."
 THREE = {"entailed": "Yes, I do.", "neutral": "Who asks?", "contradicted": "No, I do not."}
@@ -200,8 +197,7 @@ def test_languages_without_prompts_are_refused(language):
 
 
 def test_a_whole_lesson_and_its_repetition_at_no_cost(tmp_path, monkeypatch, caplog):
-    key = "sk-canary-0123456789abcdef"
-    monkeypatch.setenv("OPENAI_API_KEY", key)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     caplog.set_level(logging.DEBUG)
     patience = Patience(first_pause=0.01)
     with FakeOpenAI(plan=["500", None, "html"]) as server, Journal(tmp_path / "j") as journal:
@@ -214,7 +210,7 @@ def test_a_whole_lesson_and_its_repetition_at_no_cost(tmp_path, monkeypatch, cap
         asked = server.requests
         assert lesson() == first
         assert server.requests == asked
-    assert key not in caplog.text
+    assert KEY not in caplog.text
 
 
 def run_lesson(teacher: Teacher):

@@ -110,7 +110,7 @@ def _number(tokens: Sequence[Token], index: int, chooser: Chooser) -> str:
     """A near miss: 26 gives 24, 1792 gives 1795, three gives four."""
     low = tokens[index].low
     digits = low.split("-")[0]
-    if digits.isdigit() and len(digits) <= 4:
+    if digits.isdecimal() and len(digits) <= 4:
         return _near(int(digits), index, chooser) + low[len(digits) :]
     following = tokens[index + 1].low if index + 1 < len(tokens) else ""
     countable = is_plural_noun(following) or "ADJ" in parts_of_speech(following)

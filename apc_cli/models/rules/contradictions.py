@@ -12,7 +12,7 @@ from apc_cli.models.rules.pronouns import Pronouns
 from apc_cli.models.rules.topics import main_topic
 
 _DENIAL_PERCENT = 12
-_TOPIC_PERCENT = 50
+_FLAT_PERCENT, _TOPIC_PERCENT = 25, 50
 _NEGATIVE = re.compile(r"\b(no|not|never|few|nothing|nobody|rarely|without)\b|n't")
 
 
@@ -29,7 +29,9 @@ def contradictions_of(
     first = bool(denied) and chooser.chance("deny", _DENIAL_PERCENT)
     texts = denied[:1] * first + ranked + denied
     spoken = [first_person(text, character, own) for text in texts if text != statement]
-    if not ranked and chooser.chance("topic", _TOPIC_PERCENT):
+    if not ranked and chooser.chance("flat", _FLAT_PERCENT):
+        spoken.insert(0, _flat(chooser))
+    elif not ranked and chooser.chance("topic", _TOPIC_PERCENT):
         spoken = chooser.order("topic", topic_denials(statement, character))[:1] + spoken
     return tuple(dict.fromkeys(spoken)) or (_flat(chooser),)
 

@@ -6,6 +6,7 @@ from functools import cache
 from apc_cli.models.rules.banks import words
 from apc_cli.models.rules.contradictions import contradictions_of, topic_denials
 from apc_cli.models.rules.first_person import first_person, second_person
+from apc_cli.models.rules.neutral import leaves_open
 from apc_cli.models.rules.pronouns import Pronouns
 from apc_cli.models.rules.questions import bank_topic, frame_patterns, plain
 from apc_cli.models.rules.topics import query_topics, topics_of
@@ -43,6 +44,8 @@ def is_relevant(statement: str, query: str, character: str, own: Pronouns | None
 
 def said_of(statement: str, response: str, character: str, own: Pronouns | None, seed: int) -> str:
     """The NLI label of a reply that was written for another statement."""
+    if leaves_open(response):
+        return "neutral"
     said = f" {flat(response)} "
     if f" {flat(first_person(statement, character, own))} " in said:
         return "entailed"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apc_cli.models.rules.banks import Chooser, bank
-from apc_cli.models.rules.casing import upper_first
+from apc_cli.models.rules.casing import lower_first, upper_first
+from apc_cli.models.rules.contradictions import contradictions_of
 from apc_cli.models.rules.first_person import first_person
 from apc_cli.models.rules.names import names_of
 from apc_cli.models.rules.partial import partial
@@ -13,8 +14,19 @@ from apc_cli.models.rules.phrases import parts_of
 from apc_cli.models.rules.pronouns import Pronouns
 from apc_cli.models.rules.topics import main_topic, phrase_of
 
-_KINDS = ("partial", "partial", "partial", "trap", "trap", "trap", "topic", "np")
-_LONGEST_TRAP = 18
+_KINDS = (
+    "partial",
+    "partial",
+    "partial",
+    "hedged",
+    "hedged",
+    "hedged",
+    "trap",
+    "trap",
+    "topic",
+    "np",
+)
+_LONGEST_TRAP, _LONGEST_HEDGE = 18, 14
 _AWKWARD = re.compile(r"\byours?\b|^(a|an|one|two|three|four|five|some) ")
 
 
@@ -43,6 +55,8 @@ def neutral_body(
             body = _partial(statement, character, own)
         elif kind == "trap":
             body = _trap(statement, topic, character, own, others, chooser)
+        elif kind == "hedged":
+            body = _hedged(statement, character, own, seed, chooser)
         elif kind == "np":
             body = _about(statement, character, own, chooser)
         if body is not None:
@@ -63,6 +77,25 @@ def _about(statement: str, character: str, own: Pronouns | None, chooser: Choose
         return None
     form = chooser.pick("form", bank("phrasings")["neutral"]["np"])
     return Body(form.format(np=phrase))
+
+
+def _hedged(
+    statement: str, character: str, own: Pronouns | None, seed: int, chooser: Chooser
+) -> Body | None:
+    """The true clause or a false one, said without saying which it is."""
+    true = first_person(statement, character, own)
+    false = contradictions_of(statement, character, own, seed)[0]
+    clause = lower_first(chooser.pick("clause", [true, true, false]).rstrip(".!?"))
+    if len(clause.split()) > _LONGEST_HEDGE or re.search(r"[.!?;:]", clause):
+        return None
+    form = chooser.pick("hedge", bank("phrasings")["neutral"]["hedged"])
+    return Body(form.format(clause=clause))
+
+
+def leaves_open(response: str) -> bool:
+    """Is this one of the replies that say a clause without standing by it?"""
+    heads = (form.split("{clause}")[0] for form in bank("phrasings")["neutral"]["hedged"])
+    return any(head in response for head in heads)
 
 
 def _partial(statement: str, character: str, own: Pronouns | None) -> Body | None:

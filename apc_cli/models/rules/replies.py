@@ -19,7 +19,8 @@ _SHORT_FORMS = [
     (r"\bcannot\b", "can't"),
 ]
 _FRONTABLE = re.compile(
-    r"^(I (?:[\w'-]+ )[^,;:]*?) ((?:in|around|on|since|from) (?:\w+ )?\d{4}|every \w+|"
+    r"^(I (?!am |was |have been )(?:[\w'-]+ )[^,;:]*?) "
+    r"((?:in|around|on|since|from) (?:\w+ )?\d{4}|every \w+|"
     r"on (?:weekends|sundays|mondays|fridays)|at night|in private)$"
 )
 _FRONT_PERCENT, _SHORT_PERCENT = 60, 60
@@ -54,12 +55,14 @@ def _reply(body: Body, chooser: Chooser) -> str:
     led = bool(body.fact) and chooser.chance("lead", _LEAD_PERCENT)
     if led:
         fact = _reworded(body.fact, chooser)
-        said = _reworded(body.text.replace(body.fact, _led(fact, chooser)), chooser)
+        said = body.text.replace(body.fact, _led(fact, chooser))
     parts = [said]
     if not led and chooser.chance("opener", _OPENER_PERCENT):
         parts.insert(0, chooser.pick("opener", bank("phrasings")["openers"]))
     if chooser.chance("closer", _CLOSER_PERCENT) or _words(parts) < _FEWEST:
         parts.append(chooser.pick("closer", bank("phrasings")["closers"]))
+    if _words(parts) < _FEWEST and parts[0] is said:
+        parts.insert(0, chooser.pick("opener", bank("phrasings")["openers"]))
     while len(parts) > 1 and _words(parts) > _MOST:
         parts.remove(min(parts, key=lambda part: (part is said, len(part))))
     return " ".join(parts)
