@@ -264,7 +264,8 @@ def _build(shop: "Workshop", target: str, force: bool, dry_run: bool) -> dict[st
         progress.say(f"{target}: nothing to do, all is fresh in {shop.workspace.directory}")
         return None
     for plan in planned:
-        progress.say(f"will run {plan.stage.name}: {'; '.join(plan.reasons)}")
+        verb = "will run" if plan.certain else "may run"
+        progress.say(f"{verb} {plan.stage.name}: {'; '.join(plan.reasons)}")
     if dry_run:
         return None
     figures = None
@@ -316,11 +317,18 @@ def _terminate(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+_QUIET_LIBRARIES = {
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
 def main() -> None:
     """Runs the command line; a user's error is one line on stderr and an exit code."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name, value in _QUIET_LIBRARIES.items():
+        os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(standalone_mode=True)

@@ -82,7 +82,7 @@ class Policy(Section):
 
 
 class WarmUp(Section):
-    """SFT on the teacher's entailed replies before DPO (the paper's experience upload); 0 = none."""
+    """SFT on the teacher's entailed replies before DPO (experience upload); 0 = none."""
 
     epochs: Annotated[float, Field(ge=0)] = 0
     learning_rate: Rate = 2e-4

@@ -36,10 +36,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Planned:
-    """A stage that will run, and why."""
+    """A stage that will run, and why; it only may run when nothing but an input may change."""
 
     stage: Stage
     reasons: tuple[str, ...]
+    certain: bool = True
 
 
 Runner = Callable[[Stage, str], Summary]
@@ -74,16 +75,16 @@ class Pipeline:
         return list(order.values())
 
     def plan(self, target: str, *, force: bool = False) -> list[Planned]:
-        """The stages that would run now; a stage after a planned one is planned as well."""
+        """The stages that would run now, and those after them that may have to."""
         planned: list[Planned] = []
         changing: set[str] = set()
         for stage in self.needed(target):
-            reasons = [f"{name} will be new" for name in stage.reads if name in changing]
-            reasons += self.stale(stage)
+            known = self.stale(stage)
             if force and stage.name == target:
-                reasons.append("--force")
+                known.append("--force")
+            reasons = [*known, *(f"{name} may change" for name in stage.reads if name in changing)]
             if reasons:
-                planned.append(Planned(stage, tuple(dict.fromkeys(reasons))))
+                planned.append(Planned(stage, tuple(reasons), certain=bool(known)))
                 changing.update(stage.writes)
         return planned
 

@@ -1,7 +1,7 @@
 """Every text that a discriminator or a role-play model is shown.
 
 The discriminators' input is split in two, `prefix` + `branch`: the prefix is the part that all
-statements share, so that a decoder reads it once for all of them. Joined, the two parts are the text.
+statements share, so that a decoder reads it once for all of them. Joined, the parts are the text.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class Prompt(NamedTuple):
 
 
 _RELEVANCE_QUESTION = (
-    "Does this user utterance should be responded by including the information in the given persona "
-    'statement? Only answer "yes" or "no" without any explanation.'
+    "Does this user utterance should be responded by including the information in the given "
+    'persona statement? Only answer "yes" or "no" without any explanation.'
 )
 _NLI_QUESTION = (
     "For this response, is the given persona entailed, neutral, or contradict to it in natural "

@@ -46,7 +46,7 @@ _HELD_OUT = ("seed", "evaluation.held_out_queries")
 
 
 def stages_for(config: Configuration) -> list[Stage]:
-    """The stages of this configuration: discriminators and warm-up only where they are asked for."""
+    """The stages of this configuration; warm-up only where it is asked for."""
     character = config.character
     own_judges = character.discriminators.source == "train"
     judge_reads = ("discriminators",) if own_judges else ()

@@ -1,4 +1,4 @@
-"""YAML that means what it looks like: no aliases, no duplicate keys, `no` is a word, 1e-5 a number."""
+"""YAML that means what it looks like: no aliases, no double keys, `no` a word, 1e-5 a number."""
 
 import re
 from pathlib import Path

@@ -3,9 +3,9 @@
     python bench/train_judges.py --pair evaluator --kind nli --out apc_cli/judges
     python bench/train_judges.py --measure apc_cli/judges --gold FILE.jsonl
 
-The two pairs share nothing but their base models: each has its own half of the generator's attribute
-kinds, its own half of the personas in data/corpus/, and its own seeds. Every tenth corpus persona is
-held out from both, for choosing settings and for the temperature.
+The two pairs share nothing but their base models: each has its own half of the generator's
+attribute kinds, its own half of the personas in data/corpus/, and its own seeds. Every tenth corpus
+persona is held out from both, for choosing settings and for the temperature.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from apc_cli.models.discriminator_training import (
     fit,
     measure,
     predict,
+    rescaled,
 )
 from apc_cli.models.personas import generate, halves
 from apc_cli.prompts import nli_prompt, relevance_prompt
@@ -135,6 +136,7 @@ def train(options: argparse.Namespace) -> None:
     data = examples_of(kind, made, seed)[: options.generated]
     data += examples_of(kind, written, seed) * options.repeat
     validation = examples_of(kind, held_out, 0)
+    random.Random(0).shuffle(validation)
     base, architecture, style = BASES[kind]
     judge = Discriminator.create(
         base,
@@ -144,6 +146,7 @@ def train(options: argparse.Namespace) -> None:
         lora_rank=options.rank,
         skip_layers=options.skip_layers,
         seed=seed,
+        languages=("en",),
     )
     started = time.time()
 
@@ -155,17 +158,21 @@ def train(options: argparse.Namespace) -> None:
     settings = FitSettings(options.epochs, options.learning_rate, options.batch_size, seed=seed)
     print(f"{pair} {kind}: {len(data)} prompts, {len(written)} corpus personas", flush=True)
     fit(judge, data, settings, show)
-    judge = judge.calibrated(best_temperature(*predict(judge, validation)))
-    report = measure(*predict(judge, validation))
     folder = Path(options.out) / pair / kind
     judge.save(folder, dtype=torch.float16)
+    shipped = Discriminator.load(str(folder), labels=LABELS[kind])
+    targets, probabilities = predict(shipped, validation[:300])
+    temperature = best_temperature(targets, probabilities)
+    judge = judge.calibrated(temperature)
+    judge.save(folder, dtype=torch.float16)
+    report = measure(targets, rescaled(probabilities, temperature))
     facts = {
         "base": base,
         "generated_prompts": len(data) - len(examples_of(kind, written, seed)) * options.repeat,
         "corpus_personas": len(written),
         "held_out_personas": [p.character for p in held_out],
         "settings": vars(options),
-        "temperature": judge.description.temperature,
+        "temperature": temperature,
         "held_out": report.row(),
         "seconds": round(time.time() - started),
         "torch": torch.__version__,

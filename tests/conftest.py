@@ -1,4 +1,4 @@
-"""Small real models, built from configuration objects, with a tokenizer trained on the wiki texts."""
+"""Small real models, built from configurations, with a tokenizer trained on the wiki texts."""
 
 import json
 import os
@@ -24,13 +24,19 @@ TINY = {
     "num_attention_heads": 4,
     "max_position_embeddings": 1024,
 }
+WIKI = (
+    "Mara is a baker in Lund. She is forty years old. She speaks Danish.\n\n"
+    "Mara owns two cats and fears dogs. She sings in a choir.\n"
+)
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+os.environ["TQDM_DISABLE"] = "1"
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """Directory of models: chat, gemma (chat without a system role), encoder, reward/, evaluator/."""
+    """Directory with chat, gemma (chat without a system role), encoder, reward/, evaluator/."""
     import torch
 
     torch.set_num_threads(2)
@@ -39,9 +45,10 @@ def models(tmp_path_factory):
     _chat_model(root / "gemma", GEMMA_LIKE)
     _encoder(root / "encoder")
     for seed, pair in enumerate(("reward", "evaluator")):
-        _judge(root / "encoder", "bi-encoder", "pair", ("no", "yes"), root / pair / "relevance", seed)
+        folder, yes_no = root / pair, ("no", "yes")
+        _judge(root / "encoder", "bi-encoder", "pair", yes_no, folder / "relevance", seed)
         labels = ("contradicted", "neutral", "entailed")
-        _judge(root / "chat", "decoder", "statement-last", labels, root / pair / "nli", seed)
+        _judge(root / "chat", "decoder", "statement-last", labels, folder / "nli", seed)
     return root
 
 
@@ -50,8 +57,7 @@ def project(tmp_path, models, monkeypatch):
     """A working directory with one small character, whose models are the tiny ones."""
     (tmp_path / "wiki").mkdir()
     (tmp_path / "configs").mkdir()
-    wiki = "Mara is a baker in Lund. She is forty years old.\n\nMara owns two cats and fears dogs.\n"
-    (tmp_path / "wiki" / "Mara_wiki.txt").write_text(wiki)
+    (tmp_path / "wiki" / "Mara_wiki.txt").write_text(WIKI)
     config = {
         "character": "Mara",
         "teacher": {"queries_per_statement": 2},
@@ -67,6 +73,8 @@ def project(tmp_path, models, monkeypatch):
         "warm_up": {"epochs": 1},
         "dpo": {
             "max_queries": 4,
+            "batch_size": 1,
+            "micro_batch_size": 1,
             "samples_per_query": 4,
             "min_gap": 0,
             "epochs": 1,
@@ -106,9 +114,8 @@ def apc_process(project):
 
     def start(*arguments, **options):
         command = [sys.executable, "-m", "apc_cli.cli", *arguments]
-        return subprocess.Popen(
-            command, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=project, **(pipes | options))
 
     return start
 

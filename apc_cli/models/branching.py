@@ -6,9 +6,9 @@ A reply is read once, and every persona statement branches off it:
             ├─ branch 1
             └─ branch 2
 
-All branches lie in one row of tokens; positions restart after the prefix, and the attention mask lets
-a branch see the prefix and itself but not its sisters. Each branch's last hidden state is therefore
-what it would be if prefix + branch were read alone.
+All branches lie in one row of tokens; positions restart after the prefix, and the attention mask
+lets a branch see the prefix and itself but not its sisters. Each branch's last hidden state is
+therefore what it would be if prefix + branch were read alone.
 """
 
 from collections.abc import Sequence

@@ -92,10 +92,11 @@ class Discriminator:
         lora_rank: int = 16,
         skip_layers: int = 0,
         seed: int = 0,
+        languages: tuple[str, ...] = (),
     ) -> "Discriminator":
         """An untrained discriminator on a pretrained base model, ready for training."""
         torch.manual_seed(seed)
-        description = Description(labels, style, architecture)
+        description = Description(labels, style, architecture, languages=languages)
         model = _base_model(resolve(base), description, pick_device(device), torch.float32)
         tokenizer = _tokenizer(resolve(base))
         if architecture == "classifier":
@@ -110,7 +111,7 @@ class Discriminator:
         return cls(_adapted_network(architecture, adapted, tokenizer, None), description, base)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (texts, labels) for whole input texts; a bi-encoder's are query, newline, statement."""
+        """float32 (texts, labels) for whole texts; a bi-encoder's are query, newline, statement."""
         prompts = [_as_prompt(text, self.description.architecture) for text in texts]
         found = self.prompt_probabilities(prompts)
         return np.concatenate(found) if found else np.zeros((0, self.width), np.float32)
@@ -180,7 +181,7 @@ def _batches(prompts: Sequence[Prompt], network: Network, budget: int) -> Iterat
 def _read_description(directory: Path, labels: tuple[str, ...]) -> Description:
     try:
         fields = json.loads((directory / METADATA).read_text(encoding="utf-8"))
-        lists = {key: tuple(fields[key]) for key in ("labels", "languages")}
+        lists = {key: tuple(fields.get(key, ())) for key in ("labels", "languages")}
         description = Description(**(fields | lists))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{directory / METADATA} cannot be read: {error}") from error

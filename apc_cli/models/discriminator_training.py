@@ -143,6 +143,12 @@ def best_temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
+def rescaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """The probabilities (rows, labels) that dividing the logits by the temperature gives."""
+    powered = np.clip(probabilities, 1e-9, 1) ** (1 / temperature)
+    return powered / powered.sum(1, keepdims=True)
+
+
 def _loss(discriminator: Discriminator, examples: Sequence[LabelledPrompt]) -> Tensor:
     device = discriminator.network.parameters()[0].device
     targets = torch.tensor(np.concatenate([e.targets for e in examples]), device=device).float()

@@ -109,7 +109,7 @@ class RolePlayer:
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def template_messages(self, conversation: Sequence[Message]) -> list[Message]:
-        """The conversation as the template takes it: without a system role, merged into the user's."""
+        """The conversation as the template takes it: system text in the user's turn if need be."""
         turns = [dict(message) for message in conversation]
         if self._system_role or not turns or turns[0]["role"] != "system":
             return turns
@@ -126,7 +126,10 @@ class RolePlayer:
         batch_size: int = 16,
         done: Callable[[int], None] | None = None,
     ) -> list[list[str]]:
-        """n replies to each conversation; `batch_size` counts replies; `done` is told conversations."""
+        """Samples n replies to each conversation, `batch_size` replies at a time.
+
+        `done` is called with the number of conversations that were just finished.
+        """
         replies: list[list[str]] = []
         step = max(1, batch_size // n)
         for start in range(0, len(conversations), step):
@@ -154,7 +157,7 @@ class RolePlayer:
     def negative_log_likelihood(
         self, conversations: Sequence[Sequence[Message]], replies: Sequence[str]
     ) -> list[float]:
-        """Mean NLL per token of each reply under the base model, in nats; 0.0 for an empty reply."""
+        """Mean NLL per token of each reply under the base model, in nats; empty replies get 0."""
         found = []
         for conversation, reply in zip(conversations, replies, strict=True):
             prompt = self._encode([self.prompt_text(conversation)])["input_ids"]

@@ -1,4 +1,4 @@
-"""What SFT and DPO share of transformers' Trainer: arguments, progress, checkpoints to resume from."""
+"""What SFT and DPO share of transformers' Trainer: arguments, progress, checkpoints."""
 
 import json
 import logging
@@ -63,7 +63,6 @@ def common_arguments(
         "use_cpu": not on_gpu,
         "gradient_checkpointing": on_gpu,
         "lr_scheduler_type": "linear",
-        "warmup_steps": 0.05,
         "logging_steps": 1,
         "logging_strategy": "steps",
         "save_strategy": "epoch",

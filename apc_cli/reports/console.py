@@ -95,7 +95,8 @@ def gain_line(report: Mapping[str, Any]) -> str:
     """The gain in one sentence."""
     gain = report["gain"]
     low, high = gain["ci95"]
-    line = f"ΔAPC gain by DPO: {gain['delta']:+.3f} (95% {low:+.3f} … {high:+.3f}, p = {gain['p']:.3f})"
+    interval = f"95% {low:+.3f} … {high:+.3f}, p = {gain['p']:.3f}"
+    line = f"ΔAPC gain by DPO: {gain['delta']:+.3f} ({interval})"
     warning = report["evaluator"].get("warning")
     return f"{line}\nwarning: {warning}" if warning else line
 

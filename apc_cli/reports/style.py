@@ -23,7 +23,7 @@ def words(reply: str) -> list[str]:
 
 
 def distinct_2(replies: Sequence[str]) -> float:
-    """Distinct word pairs over all word pairs of all replies: 1.0 when nothing is ever said twice."""
+    """Distinct word pairs over all word pairs of the replies: 1.0 when nothing comes twice."""
     pairs = [
         pair for reply in replies for pair in zip(words(reply), words(reply)[1:], strict=False)
     ]
@@ -31,7 +31,7 @@ def distinct_2(replies: Sequence[str]) -> float:
 
 
 def flaws(reply: str, character: str) -> list[str]:
-    """What is wrong with a reply whatever it says: `empty`, `repeated`, `third person`, `as an AI`."""
+    """What is wrong with a reply: `empty`, `repeated`, `third person`, `as an AI`."""
     found = words(reply)
     if len(found) < 2:
         return ["empty"]
@@ -46,7 +46,7 @@ def flaws(reply: str, character: str) -> list[str]:
 
 
 def is_repetitive(found: Sequence[str]) -> bool:
-    """A run of four words comes three times, or over half of the words are repeats in a long reply."""
+    """A run of four words comes three times, or most words of a long reply are repeats."""
     runs = [tuple(found[i : i + 4]) for i in range(len(found) - 3)]
     if any(runs.count(run) >= 3 for run in set(runs)):
         return True

@@ -1,4 +1,4 @@
-"""The role-play model before and after training, measured by the evaluator pair (paper section 5)."""
+"""The role-play model before and after training, measured by the evaluator (paper section 5)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from apc_cli.progress import Progress
 
 SHARD = 256
-"""Rows scored together. Fixed by position, so that a result does not depend on the file's length."""
+"""Rows scored together, fixed by position: results do not depend on the file's length."""
 
 
 @dataclass

@@ -70,5 +70,6 @@ ranked by their APC score (active-passive constraints, NeurIPS 2024).
 | learning rate | {settings.learning_rate} |
 
 Load it with `peft.AutoPeftModelForCausalLM.from_pretrained(DIRECTORY)`, or talk to it with
-`apc chat`. The base model's licence applies. How faithful it is: `evaluation.json` beside this folder.
+`apc chat`. The base model's licence applies. `evaluation.json`, beside this folder, says how
+faithful it is.
 """

@@ -39,7 +39,7 @@ def test_branches_equal_texts_read_alone(judge):
     alone = judge.probabilities([prefix + branch for branch in branches])
     assert together.shape == (3, 3) and single.shape == (1, 3)
     np.testing.assert_allclose(together, alone, atol=1e-5)
-    assert np.ptp(together, axis=0).max() > 1e-3, "the branches must differ for this to mean anything"
+    assert np.ptp(together, axis=0).max() > 1e-3, "else equality would mean nothing"
 
 
 def test_agrees_with_transformers_own_forward(judge):

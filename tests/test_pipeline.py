@@ -1,0 +1,186 @@
+"""The whole pipeline on tiny real models: artifacts, freshness, and what a kill leaves behind."""
+
+import json
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from apc_cli.workspace import digest
+
+OFFLINE = ("--character", "Mara", "--profile", "offline")
+ARTIFACTS = (
+    "statements.jsonl",
+    "queries.jsonl",
+    "relevance.jsonl",
+    "nli.jsonl",
+    "warm_up",
+    "replies.jsonl",
+    "pairs.jsonl",
+    "adapter",
+    "evaluation.json",
+)
+
+
+def digests(project):
+    return {name: digest(project / "workspace" / "Mara" / name) for name in ARTIFACTS}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """Where the first finished workspace is kept, for tests that start from one."""
+    return tmp_path_factory.mktemp("built")
+
+
+@pytest.fixture
+def trained(project, apc, built):
+    """The project after one `apc train`."""
+    kept = built / "workspace"
+    if kept.exists():
+        shutil.copytree(kept, project / "workspace")
+    else:
+        code, _, err = apc("train", *OFFLINE)
+        assert code == 0, err
+        shutil.copytree(project / "workspace", kept)
+    return project
+
+
+def rows(project, name):
+    path = project / "workspace" / "Mara" / name
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_train_writes_every_artifact(trained):
+    assert None not in digests(trained).values()
+    statements = [row["statement"] for row in rows(trained, "statements.jsonl")]
+    assert len(statements) >= 5 and all("Mara" in statement for statement in statements)
+    assert {row["statement"] for row in rows(trained, "queries.jsonl")} == set(statements)
+    for pair in rows(trained, "pairs.jsonl"):
+        assert [message["role"] for message in pair["prompt"]] == ["system", "user"]
+        assert pair["chosen"][0]["role"] == pair["rejected"][0]["role"] == "assistant"
+        assert pair["score_chosen"] > pair["score_rejected"]
+    report = json.loads((trained / "workspace/Mara/evaluation.json").read_text())
+    assert {"base", "before", "after", "gain", "evaluator", "queries"} <= report.keys()
+    low, high = report["gain"]["ci95"]
+    assert low <= report["gain"]["delta"] <= high
+    delta = report["after"]["delta"] - report["before"]["delta"]
+    assert report["gain"]["delta"] == pytest.approx(delta, abs=1e-3)
+    manifest = json.loads((trained / "workspace/Mara/manifest.json").read_text())
+    assert manifest["dpo"]["outputs"]["adapter"] == digests(trained)["adapter"]
+
+
+def test_dpo_queries_are_not_evaluated(trained):
+    asked = {row["query"] for row in rows(trained, "replies.jsonl")}
+    report = json.loads((trained / "workspace/Mara/evaluation.json").read_text())
+    assert asked and not asked & {sample["query"] for sample in report["samples"]}
+
+
+def test_second_run_does_nothing(trained, apc):
+    before = digests(trained)
+    code, _, err = apc("train", *OFFLINE)
+    assert code == 0 and "nothing to do" in err
+    assert digests(trained) == before
+
+
+def test_dry_run_names_what_is_stale_and_why(trained, apc):
+    wiki = trained / "wiki" / "Mara_wiki.txt"
+    wiki.write_text(wiki.read_text() + "\nMara collects stamps.\n")
+    before = digests(trained)
+    _, _, err = apc("train", *OFFLINE, "--dry-run")
+    assert "statements: " in err and "Mara_wiki.txt changed" in err
+    _, _, err = apc("train", *OFFLINE, "--dry-run", "--set", "dpo.beta=0.2")
+    assert "will run dpo" in err and "dpo.beta changed" in err
+    assert digests(trained) == before
+
+
+def test_a_setting_redoes_only_what_depends_on_it(trained, apc):
+    before = digests(trained)
+    code, _, err = apc("train", *OFFLINE, "--set", "dpo.beta=0.3", "--set", "dpo.epochs=2")
+    after = digests(trained)
+    assert code == 0, err
+    changed = {name for name in ARTIFACTS if before[name] != after[name]}
+    assert "adapter" in changed and changed <= {"adapter", "evaluation.json"}
+
+
+def test_white_space_in_the_wiki_redoes_one_stage(trained, apc):
+    wiki = trained / "wiki" / "Mara_wiki.txt"
+    wiki.write_text(wiki.read_text() + "\n\n")
+    code, _, err = apc("train", *OFFLINE)
+    assert code == 0
+    assert "\nstatements: " in err and "\nqueries: " not in err and "may run queries" in err
+
+
+def test_an_artifact_edited_by_hand_is_not_used(trained, apc):
+    path = trained / "workspace" / "Mara" / "statements.jsonl"
+    path.write_text(path.read_text() + '{"statement": "Mara flies.", "source": ""}\n')
+    code, _, err = apc("train", *OFFLINE)
+    assert code == 65 and "changed by hand" in err and "persona.statements" in err
+
+
+def test_a_deleted_artifact_is_built_again_the_same(trained, apc):
+    before = digests(trained)
+    (trained / "workspace" / "Mara" / "queries.jsonl").unlink()
+    code, _, err = apc("queries", *OFFLINE)
+    assert code == 0, err
+    assert digests(trained) == before
+
+
+def test_own_discriminators_are_trained_and_used(project, apc, models):
+    own = [
+        *("--set", "discriminators.source=train"),
+        *("--set", f"discriminators.base_relevance={models / 'encoder'}"),
+        *("--set", f"discriminators.base_nli={models / 'encoder'}"),
+        *("--set", "warm_up.epochs=0"),
+    ]
+    code, _, err = apc("train-discriminators", *OFFLINE, *own)
+    assert code == 0, err
+    assert "macro-F1" in err
+    code, _, err = apc("build-dpo", *OFFLINE, *own)
+    assert code == 0, err
+    folder = project / "workspace" / "Mara"
+    assert (folder / "discriminators/nli/judge.json").is_file()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert "discriminators" in manifest["build-dpo"]["inputs"]
+
+
+def test_a_second_process_is_told_who_works(project, apc):
+    from apc_cli.workspace import Workspace
+    from pathlib import Path
+
+    with Workspace(Path("workspace"), "Mara").lock():
+        code, _, err = apc("statements", *OFFLINE)
+    assert code == 75 and "in use by process" in err
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kill_at_any_time_then_the_same_command(trained, apc_process, project, seed):
+    """SIGKILL at random times, until a run ends by itself: the artifacts are those of one whole run."""
+    expected = digests(trained)
+    shutil.rmtree(project / "workspace")
+    draw = random.Random(seed)
+    kills = 0
+    for _ in range(6):
+        process = apc_process("train", *OFFLINE)
+        time.sleep(draw.uniform(3, 14))
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    process = apc_process("train", *OFFLINE)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert kills >= 1
+    assert digests(project) == expected
+
+
+def test_interrupt_and_termination_have_their_own_codes(apc_process):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        process = apc_process("train", *OFFLINE)
+        time.sleep(6)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in err
