@@ -56,107 +56,45 @@ def root(
         raise typer.Exit
 
 
-@app.command()
-def statements(
-    character: CharacterName = None,
-    config: ConfigFile = None,
-    profile: Profile = "gpu",
-    workspace: WorkspaceRoot = Path("workspace"),
-    settings: Settings = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Turn the wiki text into atomic persona statements."""
-    shop = _workshop(character, config, profile, workspace, settings)
-    _build(shop, "statements", force, dry_run)
+_STAGE_COMMANDS = {
+    "statements": ("statements", "Turn the wiki text into atomic persona statements."),
+    "queries": ("queries", "Write user queries for each statement."),
+    "train-discriminators": (
+        "train-discriminators",
+        "Label relevance and NLI data, and train the character's own discriminators.",
+    ),
+    "build-dpo": ("build-dpo", "Sample replies, score them, and keep preference pairs."),
+    "train": (
+        "dpo",
+        "Build everything that is missing, train the adapter by DPO, compare before and after.",
+    ),
+    "evaluate": ("evaluation", "Compare the trained character with what it was before."),
+}
+"""Command: (the stage it builds and that --force repeats, help)."""
 
 
-@app.command()
-def queries(
-    character: CharacterName = None,
-    config: ConfigFile = None,
-    profile: Profile = "gpu",
-    workspace: WorkspaceRoot = Path("workspace"),
-    settings: Settings = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Write user queries for each statement."""
-    shop = _workshop(character, config, profile, workspace, settings)
-    _build(shop, "queries", force, dry_run)
+def _add_stage_command(name: str, stage: str, text: str) -> None:
+    @app.command(name, help=text)
+    def command(
+        character: CharacterName = None,
+        config: ConfigFile = None,
+        profile: Profile = "gpu",
+        workspace: WorkspaceRoot = Path("workspace"),
+        settings: Settings = None,
+        force: Force = False,
+        dry_run: DryRun = False,
+    ) -> None:
+        shop = _workshop(character, config, profile, workspace, settings)
+        if name == "evaluate":
+            _require_adapter(shop)
+        target = "evaluation" if name == "train" else stage
+        figures = _build(shop, target, stage if force else None, dry_run)
+        if not dry_run:
+            _show(shop, name, figures)
 
 
-@app.command()
-def train_discriminators(
-    character: CharacterName = None,
-    config: ConfigFile = None,
-    profile: Profile = "gpu",
-    workspace: WorkspaceRoot = Path("workspace"),
-    settings: Settings = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Label relevance and NLI data, and train the character's own discriminators."""
-    shop = _workshop(character, config, profile, workspace, settings)
-    if figures := _build(shop, "train-discriminators", force, dry_run):
-        from apc_cli.reports.console import discriminator_table
-
-        _console().print(discriminator_table(figures))
-
-
-@app.command()
-def build_dpo(
-    character: CharacterName = None,
-    config: ConfigFile = None,
-    profile: Profile = "gpu",
-    workspace: WorkspaceRoot = Path("workspace"),
-    settings: Settings = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Sample replies, score them, and keep preference pairs."""
-    shop = _workshop(character, config, profile, workspace, settings)
-    _build(shop, "build-dpo", force, dry_run)
-
-
-@app.command()
-def train(
-    character: CharacterName = None,
-    config: ConfigFile = None,
-    profile: Profile = "gpu",
-    workspace: WorkspaceRoot = Path("workspace"),
-    settings: Settings = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Build everything that is missing, train the adapter by DPO, and compare before and after."""
-    shop = _workshop(character, config, profile, workspace, settings)
-    if force and not dry_run:
-        _build(shop, "dpo", force, dry_run)
-    _build(shop, "evaluation", force and dry_run, dry_run)
-    if not dry_run:
-        _show_evaluation(shop)
-
-
-@app.command()
-def evaluate(
-    character: CharacterName = None,
-    config: ConfigFile = None,
-    profile: Profile = "gpu",
-    workspace: WorkspaceRoot = Path("workspace"),
-    settings: Settings = None,
-    force: Force = False,
-    dry_run: DryRun = False,
-) -> None:
-    """Compare the trained character with what it was before, by the evaluator pair."""
-    from apc_cli.stages import require
-
-    shop = _workshop(character, config, profile, workspace, settings)
-    command = f"apc train --character {shop.character.character} --profile {profile}"
-    require(shop.workspace.path("adapter"), "the adapter", command)
-    _build(shop, "evaluation", force, dry_run)
-    if not dry_run:
-        _show_evaluation(shop)
+for _name, (_stage, _text) in _STAGE_COMMANDS.items():
+    _add_stage_command(_name, _stage, _text)
 
 
 @app.command()
@@ -251,8 +189,10 @@ def _workshop(
     return Workshop(config, place, _progress(), Path("."))
 
 
-def _build(shop: "Workshop", target: str, force: bool, dry_run: bool) -> dict[str, Any] | None:
-    """Prints the plan and runs it; returns the target's figures if it ran."""
+def _build(
+    shop: "Workshop", target: str, force: str | None, dry_run: bool
+) -> dict[str, Any] | None:
+    """Prints the plan, runs it, returns the target's figures; `force` names a stage to repeat."""
     pipeline, progress = shop.pipeline(), shop.progress
     if not shop.source.is_file():
         raise ConfigError(
@@ -262,12 +202,12 @@ def _build(shop: "Workshop", target: str, force: bool, dry_run: bool) -> dict[st
     planned = pipeline.plan(target, force=force)
     if not planned:
         progress.say(f"{target}: nothing to do, all is fresh in {shop.workspace.directory}")
-        return None
     for plan in planned:
         verb = "will run" if plan.certain else "may run"
         progress.say(f"{verb} {plan.stage.name}: {'; '.join(plan.reasons)}")
-    if dry_run:
+    if dry_run or not planned:
         return None
+    shop.preflight([plan.stage.name for plan in planned])
     figures = None
     with shop.workspace.lock():
         for stage, summary, seconds in pipeline.run(target, shop.run_stage, force=force):
@@ -277,6 +217,16 @@ def _build(shop: "Workshop", target: str, force: bool, dry_run: bool) -> dict[st
             progress.say(f"{stage.name}: {summary.kept} kept{lost} → {where} ({seconds:.0f} s)")
             figures = summary.figures if stage.name == target else figures
     return figures
+
+
+def _show(shop: "Workshop", command: str, figures: dict[str, Any] | None) -> None:
+    """The table that a command ends with."""
+    from apc_cli.reports.console import discriminator_table
+
+    if command == "train-discriminators" and figures:
+        _console().print(discriminator_table(figures))
+    if command in ("train", "evaluate"):
+        _show_evaluation(shop)
 
 
 def _show_evaluation(shop: "Workshop") -> None:
@@ -292,6 +242,14 @@ def _show_evaluation(shop: "Workshop") -> None:
         for system in ("base", "before", "after"):
             if system in sample:
                 _progress().say(f"  {system}: {sample[system]}")
+
+
+def _require_adapter(shop: "Workshop") -> None:
+    from apc_cli.stages import require
+
+    name = shop.character.character
+    command = f"apc train --character '{name}' --profile {shop.config.profile}"
+    require(shop.workspace.path("adapter"), "the adapter", command)
 
 
 def _refuse_overwrite(source: Path, target: Path) -> None:

@@ -74,13 +74,13 @@ class Pipeline:
         visit(self.stages[target])
         return list(order.values())
 
-    def plan(self, target: str, *, force: bool = False) -> list[Planned]:
+    def plan(self, target: str, *, force: str | None = None) -> list[Planned]:
         """The stages that would run now, and those after them that may have to."""
         planned: list[Planned] = []
         changing: set[str] = set()
         for stage in self.needed(target):
             known = self.stale(stage)
-            if force and stage.name == target:
+            if stage.name == force:
                 known.append("--force")
             reasons = [*known, *(f"{name} may change" for name in stage.reads if name in changing)]
             if reasons:
@@ -115,7 +115,7 @@ class Pipeline:
         target: str,
         runner: Runner,
         *,
-        force: bool = False,
+        force: str | None = None,
         started: Callable[[Planned], None] = lambda planned: None,
     ) -> Iterator[tuple[Stage, Summary, float]]:
         """Builds the target; yields each stage that ran, its summary and its seconds.
@@ -125,7 +125,7 @@ class Pipeline:
         """
         for stage in self.needed(target):
             reasons = self.stale(stage)
-            if force and stage.name == target:
+            if stage.name == force:
                 reasons.append("--force")
             if not reasons:
                 continue

@@ -3,7 +3,7 @@
 Heavy libraries are imported when a stage that needs them runs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from apc_cli.models.teacher import Teacher
 
 SOURCE = "source text"
+_TAUGHT = {"statements", "queries", "label-data"}
+_MODELLED = {"train-discriminators", "warm-up", "build-dpo", "dpo", "evaluation"}
 _WHO = ("character", "language")
 _TEACHER = ("seed", "teacher.backend", "teacher.model")
 _PROMPT = ("policy.method", "policy.rag_top_k", "policy.model")
@@ -107,6 +109,29 @@ class Workshop:
         """The character's pipeline over this workspace."""
         stages = stages_for(self.config)
         return Pipeline(stages, self.config, self.workspace, {SOURCE: self.source})
+
+    def preflight(self, stages: Collection[str]) -> None:
+        """Finds out what would stop these stages before any of them costs time or money.
+
+        Raises:
+            ConfigError: no key for the teacher, no GPU, or weights that are not installed.
+        """
+        lists_statements = {"statements"} if self.character.persona.statements else set()
+        if _TAUGHT & set(stages) - lists_statements:
+            self.teacher  # noqa: B018 - a teacher without its key cannot be made
+        if not _MODELLED & set(stages):
+            return
+        from apc_cli.models.devices import pick_device
+        from apc_cli.models.references import check
+
+        pick_device(self.character.device)
+        judges, evaluator = self.character.discriminators, self.character.evaluator
+        for reference in (
+            self.character.policy.model,
+            *(judges.relevance, judges.nli, judges.base_relevance, judges.base_nli),
+            *(evaluator.relevance, evaluator.nli),
+        ):
+            check(reference)
 
     def run_stage(self, stage: Stage, fingerprint: str) -> Summary:
         """Runs one stage; its artifacts are in the workspace afterwards."""

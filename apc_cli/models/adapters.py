@@ -3,6 +3,7 @@
 `peft` only warns when an adapter's tensors do not fit, and then runs the base model alone.
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,11 @@ def save_adapter(
         for name, tensor in get_peft_model_state_dict(model).items()
     }
     save_file(weights, directory / WEIGHTS, metadata={"format": "pt"})
-    config = model.peft_config["default"]
+    config = copy.copy(model.peft_config["default"])
     config.base_model_name_or_path = base
-    inference_mode, config.inference_mode = config.inference_mode, True
+    config.inference_mode = True
+    config.target_modules = sorted(config.target_modules)  # a set's order differs by process
     config.save_pretrained(str(directory))
-    config.inference_mode = inference_mode
 
 
 def _check_fit(model: PeftModel, weights: dict[str, torch.Tensor], directory: Path) -> None:

