@@ -11,8 +11,8 @@ from apc_cli.errors import ApcError
 from apc_cli.models.role_player import Sampling
 from apc_cli.reports.console import table
 from apc_cli.reports.terminal import safe
-from apc_cli.stages import Workshop, require
 from apc_cli.steps.chat import Conversation
+from apc_cli.workshop import Workshop, require
 
 if TYPE_CHECKING:
     from apc_cli.models.scorer import Scorer

@@ -15,7 +15,7 @@ from apc_cli.errors import ApcError, ConfigError
 
 if TYPE_CHECKING:
     from apc_cli.config import Configuration
-    from apc_cli.stages import Workshop
+    from apc_cli.workshop import Workshop
 
 app = typer.Typer(
     name="apc",
@@ -181,7 +181,7 @@ def _workshop(
     workspace: Path,
     settings: list[str] | None,
 ) -> "Workshop":
-    from apc_cli.stages import Workshop
+    from apc_cli.workshop import Workshop
     from apc_cli.workspace import Workspace
 
     config = _configuration(character, file, profile, settings)
@@ -245,7 +245,7 @@ def _show_evaluation(shop: "Workshop") -> None:
 
 
 def _require_adapter(shop: "Workshop") -> None:
-    from apc_cli.stages import require
+    from apc_cli.workshop import require
 
     name = shop.character.character
     command = f"apc train --character '{name}' --profile {shop.config.profile}"

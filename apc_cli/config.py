@@ -4,6 +4,7 @@ Every key has a default; the defaults reproduce the paper (section 4).
 """
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from apc_cli.errors import ConfigError
-from apc_cli.yaml_files import parse_value, read_mapping
+from apc_cli.yaml_files import flatten, merge, parse_value, read_mapping
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -24,7 +25,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """Frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=()
+    )
 
 
 class Persona(Section):
@@ -120,7 +123,7 @@ class Character(Section):
 
     character: Annotated[str, Field(min_length=1, max_length=200)]
     language: Literal["en", "ja", "zh"] = "en"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: str = "cuda"
     persona: Persona = Persona()
     teacher: Teacher = Teacher()
@@ -149,7 +152,7 @@ class Configuration:
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """(dotted key, value as YAML, origin) of every key."""
-        for key, value in _flatten(self.character.model_dump(mode="json")):
+        for key, value in flatten(self.character.model_dump(mode="json")):
             shown = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).strip()
             yield key, shown.removesuffix("...").strip(), self.origins.get(key, "default")
 
@@ -180,14 +183,14 @@ def load_config(
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
-        _merge(merged, layer)
-        origins |= {key: origin for key, _ in _flatten(layer)}
+        merge(merged, layer)
+        origins |= {key: origin for key, _ in flatten(layer)}
     return Configuration(_validate(merged, origins), origins, profile)
 
 
 def _validate(merged: dict[str, Any], origins: dict[str, str]) -> Character:
     try:
-        return Character.model_validate_json(json.dumps(merged), strict=False)
+        return Character.model_validate_json(json.dumps(merged), strict=True)
     except ValidationError as error:
         problems = [_explain(problem, origins) for problem in error.errors()]
         raise ConfigError("; ".join(problems), "see `apc config show` for all keys") from None
@@ -197,9 +200,11 @@ def _explain(problem: Any, origins: dict[str, str]) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     origin = origins.get(key) or next((o for k, o in origins.items() if k.startswith(key)), "")
     place = f" (from {origin})" if origin else ""
+    if problem["type"] == "missing":
+        return f"{key} is missing"
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}, got {problem['input']!r}{place}"
-    known = [name for name, _ in _flatten(Character(character="x").model_dump())]
+    known = [name for name, _ in flatten(Character(character="x").model_dump())]
     known += list(Character.model_fields)
     nearest = get_close_matches(key, known, n=1)
     return f"unknown key {key}{place}" + (f", did you mean {nearest[0]}?" if nearest else "")
@@ -209,7 +214,7 @@ def _find_file(character: str | None, folder: Path) -> Path | None:
     if character is None:
         raise ConfigError("no character given", "use --character NAME or --config FILE")
     for path in sorted((folder / "configs").glob("*.yaml")):
-        if path.stem.casefold() == character.casefold():
+        if _same_name(path.stem, character):
             return path
     return None
 
@@ -217,7 +222,7 @@ def _find_file(character: str | None, folder: Path) -> Path | None:
 def _name_from_wiki(character: str | None, folder: Path) -> str:
     for path in sorted((folder / "wiki").glob("*_wiki.txt")):
         name = path.name.removesuffix("_wiki.txt")
-        if name.casefold() == str(character).casefold():
+        if _same_name(name, str(character)):
             return name
     known = sorted(path.stem for path in (folder / "configs").glob("*.yaml"))
     hint = f"write wiki/{character}_wiki.txt, or configs/{character}.yaml"
@@ -226,13 +231,17 @@ def _name_from_wiki(character: str | None, folder: Path) -> str:
     raise ConfigError(f"character '{character}' is unknown", hint)
 
 
+def _same_name(one: str, other: str) -> bool:
+    """In any case, and however the accents are encoded."""
+    return len({unicodedata.normalize("NFC", name).casefold() for name in (one, other)}) == 1
+
+
 def _profile(name: str) -> dict[str, Any]:
     folder = Path(__file__).parent / "profiles"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise ConfigError(f"profile '{name}' is unknown", f"known: {known}")
-    return read_mapping(path)
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise ConfigError(f"profile '{name}' is unknown", f"known: {', '.join(known)}")
+    return read_mapping(folder / f"{name}.yaml")
 
 
 def _parse_setting(setting: str) -> dict[str, Any]:
@@ -243,19 +252,3 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     for part in reversed(key.strip().split(".")):
         nested = {part: nested}
     return nested
-
-
-def _merge(target: dict[str, Any], layer: dict[str, Any]) -> None:
-    for key, value in layer.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            _merge(target[key], value)
-        else:
-            target[key] = value
-
-
-def _flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -4,6 +4,7 @@ The discriminators' input is split in two, `prefix` + `branch`: the prefix is th
 statements share, so that a decoder reads it once for all of them. Joined, the parts are the text.
 """
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,9 @@ _NLI_QUESTION = (
     "For this response, is the given persona entailed, neutral, or contradict to it in natural "
     'language inference? Only answer "entailed", "neutral" or "contradict" without any explanation.'
 )
+
+
+_LETTER = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
 
 
 def relevance_text(character: str, statement: str, query: str) -> str:
@@ -100,7 +104,9 @@ def _role_play(language: str) -> dict[str, Any]:
 
 
 def _without_name(character: str, text: str) -> str:
-    """The text with the character's name taken out: it says nothing about the subject."""
-    for name in (f"{character}'s", character):
-        text = text.replace(name, "").strip(" ,")
-    return text or character
+    """The text with the character's name taken out: it says nothing about the subject.
+
+    Eve is not taken out of "Every", but a name may touch Chinese and Japanese characters.
+    """
+    name = rf"(?<!{_LETTER}){re.escape(character)}(?:'s)?(?!{_LETTER})"
+    return re.sub(name, "", text).strip(" ,") or character

@@ -15,8 +15,8 @@ from apc_cli.errors import ApcError, ConfigError
 from apc_cli.progress import Progress
 from apc_cli.records import Statement
 from apc_cli.reports.console import table
-from apc_cli.stages import Workshop
 from apc_cli.steps import score
+from apc_cli.workshop import Workshop
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:

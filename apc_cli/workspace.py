@@ -49,13 +49,15 @@ class Workspace:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            who = holder.read_text() if holder.is_file() else "another process"
+            known = holder.is_file()
+            who = holder.read_text("utf-8", errors="replace") if known else "another process"
             raise TryAgainLater(
                 f"{self.directory} is in use by {who}", "wait until it ends, then run this again"
             ) from None
         try:
             command = " ".join(["apc", *sys.argv[1:]])
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}: {command}")
+            who = f"process {os.getpid()} on {socket.gethostname()}: {command}"
+            holder.write_text(who, encoding="utf-8", errors="replace")
             yield
         finally:
             holder.unlink(missing_ok=True)
@@ -65,8 +67,9 @@ class Workspace:
         """Makes the directory, and finds out now whether it can be written."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            write_text(self.path(".probe"), "")
-            self.path(".probe").unlink()
+            probe = self.path(f".probe-{os.getpid()}")
+            probe.touch()
+            probe.unlink()
         except OSError as error:
             raise ApcError(
                 f"cannot write to the workspace {self.directory}: {error.strerror}",
@@ -79,22 +82,24 @@ class Workspace:
         if not path.is_file():
             return {}
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
+            found = None
+        if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
             raise DataError(
                 f"{path} is damaged", "delete it: the stages will be built again from their inputs"
-            ) from None
+            )
+        return found
 
     def record(self, stage: str, entry: dict[str, Any]) -> None:
         """Marks a stage as done."""
-        manifest = self.manifest() | {stage: entry}
-        write_text(self.path(MANIFEST), json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        self.write_json(MANIFEST, self.manifest() | {stage: entry})
 
     def forget(self, stage: str) -> None:
         """Marks a stage as not done, before its artifacts are replaced."""
         manifest = self.manifest()
         if manifest.pop(stage, None) is not None:
-            write_text(self.path(MANIFEST), json.dumps(manifest, indent=1) + "\n")
+            self.write_json(MANIFEST, manifest)
 
     def write_rows(self, name: str, records: Iterable[Any]) -> int:
         """Replaces a JSONL artifact by the records; returns how many there are."""
@@ -107,14 +112,14 @@ class Workspace:
         path = self.path(name)
         found = []
         try:
-            lines = path.read_bytes().decode("utf-8").split("\n")
+            lines = path.read_bytes().split(b"\n")
         except OSError:
             raise DataError(f"{path} does not exist", "run the stage that writes it") from None
         for number, line in enumerate(lines, start=1):
             if line:
                 try:
-                    found.append(record(**_tuples(json.loads(line))))
-                except (ValueError, TypeError) as error:
+                    found.append(record(**_tuples(json.loads(line.decode("utf-8")))))
+                except (ValueError, TypeError, AttributeError) as error:
                     raise DataError(f"{path} line {number}: {error}") from None
         return found
 
@@ -152,16 +157,18 @@ class ItemLog:
     def __init__(self, path: Path, fingerprint: str) -> None:
         self.path = path
         self.items: dict[str, Any] = {}
-        header = json.dumps({"fingerprint": fingerprint}) + "\n"
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        if lines[:1] != [header]:
-            write_text(path, header)
-            return
-        good = [line for line in lines[1:] if line.endswith("\n")]
-        write_text(path, header + "".join(good))
-        for line in good:
-            entry = json.loads(line)
-            self.items[entry["key"]] = entry["value"]
+        header = json.dumps({"fingerprint": fingerprint})
+        first, *lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        good = [header]
+        if first == header.encode():
+            for line in lines[:-1]:
+                try:
+                    entry = json.loads(line.decode("utf-8"))
+                    self.items[entry["key"]] = entry["value"]
+                except (ValueError, TypeError, KeyError):
+                    break
+                good.append(line.decode("utf-8"))
+        write_text(path, "\n".join(good) + "\n")
 
     def add(self, key: str, value: Any) -> None:
         """Keeps an item; it is on disk when this returns."""

@@ -1,6 +1,7 @@
-"""YAML that means what it looks like: no aliases, no double keys, `no` a word, 1e-5 a number."""
+"""YAML that means what it looks like: no aliases or double keys, `no` a word, 1e-5 a number."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from apc_cli.errors import ConfigError
 
 class _PlainLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not allowed{self.peek_event().start_mark}")
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not allowed{event.start_mark}")
+        if getattr(event, "tag", None):
+            raise yaml.YAMLError(f"tags are not allowed{event.start_mark}")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -28,7 +32,11 @@ for _tag, _pattern, _first in (
     ("bool", r"(?:true|True|false|False)", "tTfF"),
     ("null", r"(?:~|null|Null|)", ["~", "n", "N", ""]),
     ("int", r"-?(?:0|[1-9][0-9]*)", "-0123456789"),
-    ("float", r"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", "-0123456789"),
+    (
+        "float",
+        r"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?",
+        "-.0123456789",
+    ),
 ):
     _PlainLoader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}", re.compile(f"^{_pattern}$"), list(_first)
@@ -45,8 +53,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
         found = _load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist", "check the path given to --config") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 (byte {error.start})", "save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict):
@@ -62,5 +72,28 @@ def parse_value(text: str) -> Any:
         raise ConfigError(f"--set: {text!r} is not a YAML value: {error}") from None
 
 
+def merge(target: dict[str, Any], layer: dict[str, Any]) -> None:
+    """Lays a nested mapping over another: values replace values, mappings are merged."""
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in a nested mapping."""
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _load(text: str) -> Any:
-    return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+    try:
+        return yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a SafeLoader
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except ValueError:
+        raise yaml.YAMLError("a number has too many digits") from None

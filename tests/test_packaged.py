@@ -49,7 +49,8 @@ def test_alice_is_trained_and_measured(trained):
     folder, shown = trained
     report = json.loads((folder / "workspace/Alice/evaluation.json").read_text())
     assert report["queries"] == 12
-    assert report["evaluator"]["nli"] == "judge:evaluator/nli" and "warning" not in report["evaluator"]
+    assert report["evaluator"]["nli"] == "judge:evaluator/nli"
+    assert "warning" not in report["evaluator"]
     for system in ("base", "before", "after"):
         assert 0.5 < report[system]["nll_per_token"] < 5
         assert report[system]["words"] > 3

@@ -146,8 +146,9 @@ def test_own_discriminators_are_trained_and_used(project, apc, models):
 
 
 def test_a_second_process_is_told_who_works(project, apc):
-    from apc_cli.workspace import Workspace
     from pathlib import Path
+
+    from apc_cli.workspace import Workspace
 
     with Workspace(Path("workspace"), "Mara").lock():
         code, _, err = apc("statements", *OFFLINE)
@@ -156,7 +157,7 @@ def test_a_second_process_is_told_who_works(project, apc):
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_kill_at_any_time_then_the_same_command(trained, apc_process, project, seed):
-    """SIGKILL at random times, until a run ends by itself: the artifacts are those of one whole run."""
+    """SIGKILL at random times, then a run that ends: the artifacts are those of one whole run."""
     expected = digests(trained)
     shutil.rmtree(project / "workspace")
     draw = random.Random(seed)

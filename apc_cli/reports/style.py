@@ -1,6 +1,7 @@
 """How replies read, beside how faithful they are: a score that rises while these fall is hacked."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 _FIRST_PERSON = re.compile(
@@ -46,16 +47,26 @@ def flaws(reply: str, character: str) -> list[str]:
 
 
 def is_repetitive(found: Sequence[str]) -> bool:
-    """A run of four words comes three times, or most words of a long reply are repeats."""
-    runs = [tuple(found[i : i + 4]) for i in range(len(found) - 3)]
-    if any(runs.count(run) >= 3 for run in set(runs)):
+    """A run of four words comes three times, or most words of a long reply are repeats.
+
+    A Chinese or Japanese character is less than a word: runs are twice as long there, and pairs of
+    characters are what repeats.
+    """
+    width = 2 if sum(map(len, filter(_CJK.match, found))) > len(found) / 2 else 1
+    if max(Counter(_runs(found, 4 * width)).values(), default=0) >= 3:
         return True
-    return len(found) >= 20 and len(set(found)) < len(found) / 2.5
+    units = _runs(found, width)
+    return len(units) >= 20 and len(set(units)) < len(units) / 2.5
+
+
+def _runs(found: Sequence[str], width: int) -> list[tuple[str, ...]]:
+    return [tuple(found[i : i + width]) for i in range(len(found) - width + 1)]
 
 
 def is_third_person(reply: str, character: str) -> bool:
     """The reply speaks of the character by name and never says I, me, my or we."""
     if _CJK.search(reply) or _FIRST_PERSON.search(reply):
         return False
-    names = {character.lower(), *(n for n in character.lower().split() if len(n) > 2)}
+    parts = (n for n in character.split() if len(n) > 2 and n[0].isupper() and n != "The")
+    names = {character.lower(), *(part.lower() for part in parts)}
     return any(re.search(rf"\b{re.escape(name)}\b", reply.lower()) for name in names)

@@ -1,0 +1,307 @@
+"""Builds models when a stage first asks for them, and runs the stages with them.
+
+The only place where steps meet models; heavy libraries are imported when a stage needs them.
+"""
+
+from collections.abc import Callable, Collection
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apc_cli.config import Configuration
+from apc_cli.errors import ConfigError
+from apc_cli.pipeline import Pipeline, Stage
+from apc_cli.progress import Progress
+from apc_cli.prompts import interview_questions, role_play_messages
+from apc_cli.records import (
+    Message,
+    NliExample,
+    PreferencePair,
+    Query,
+    RelevanceExample,
+    Statement,
+    Summary,
+)
+from apc_cli.splits import hold_out_queries
+from apc_cli.stages import SOURCE, stages_for
+from apc_cli.workspace import Workspace
+
+if TYPE_CHECKING:
+    from apc_cli.models.role_player import RolePlayer
+    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.teacher import Teacher
+
+_TAUGHT = {"statements", "queries", "label-data"}
+_MODELLED = {"train-discriminators", "warm-up", "build-dpo", "dpo", "evaluation"}
+
+
+class Workshop:
+    """Builds models once, when a stage first asks for them, and runs stages with them."""
+
+    def __init__(
+        self, config: Configuration, workspace: Workspace, progress: Progress, folder: Path
+    ) -> None:
+        self.config, self.character = config, config.character
+        self.workspace, self.progress, self.folder = workspace, progress, folder
+
+    @property
+    def source(self) -> Path:
+        """The wiki text, or the statements file that takes its place."""
+        persona, name = self.character.persona, self.character.character
+        given = persona.statements or persona.wiki or f"wiki/{name}_wiki.txt"
+        return self.folder / given
+
+    def pipeline(self) -> Pipeline:
+        """The character's pipeline over this workspace."""
+        stages = stages_for(self.config)
+        return Pipeline(stages, self.config, self.workspace, {SOURCE: self.source})
+
+    def preflight(self, stages: Collection[str]) -> None:
+        """Finds out what would stop these stages before any of them costs time or money.
+
+        Raises:
+            ConfigError: no key for the teacher, no GPU, or weights that are not installed.
+        """
+        lists_statements = {"statements"} if self.character.persona.statements else set()
+        if _TAUGHT & set(stages) - lists_statements:
+            self.teacher  # noqa: B018 - a teacher without its key cannot be made
+        if not _MODELLED & set(stages):
+            return
+        from apc_cli.models.devices import pick_device
+        from apc_cli.models.references import check
+
+        pick_device(self.character.device)
+        judges, evaluator = self.character.discriminators, self.character.evaluator
+        for reference in (
+            self.character.policy.model,
+            *(judges.relevance, judges.nli, judges.base_relevance, judges.base_nli),
+            *(evaluator.relevance, evaluator.nli),
+        ):
+            check(reference)
+
+    def run_stage(self, stage: Stage, fingerprint: str) -> Summary:
+        """Runs one stage; its artifacts are in the workspace afterwards."""
+        runners: dict[str, Callable[[str], Summary]] = {
+            "statements": self._statements,
+            "queries": self._queries,
+            "label-data": self._label_data,
+            "train-discriminators": self._train_discriminators,
+            "warm-up": self._warm_up,
+            "build-dpo": self._build_dpo,
+            "dpo": self._dpo,
+            "evaluation": self._evaluation,
+        }
+        return runners[stage.name](fingerprint)
+
+    @cached_property
+    def teacher(self) -> "Teacher":
+        """The configured teacher."""
+        settings = self.character.teacher
+        if settings.backend == "rules":
+            from apc_cli.models.rule_teacher import RuleTeacher
+
+            return RuleTeacher(self.character.seed)
+        from apc_cli.models.chat_model import ChatModel
+        from apc_cli.models.journal import Journal
+        from apc_cli.models.llm_teacher import LlmTeacher
+
+        self.workspace.create()
+        journal = Journal(self.workspace.path("teacher.sqlite"))
+        chat = ChatModel(
+            settings.model,
+            base_url=settings.base_url,
+            concurrency=settings.concurrency,
+            journal=journal,
+        )
+        return LlmTeacher(chat, self.character.language)
+
+    @cached_property
+    def reward(self) -> "Scorer":
+        """The pair that retrieves statements and ranks replies."""
+        settings = self.character.discriminators
+        if settings.source == "pretrained":
+            return self._scorer(settings.relevance, settings.nli)
+        own = self.workspace.path("discriminators")
+        return self._scorer(str(own / "relevance"), str(own / "nli"))
+
+    @cached_property
+    def evaluator(self) -> "Scorer":
+        """The pair that measures."""
+        pair = self.character.evaluator
+        return self._scorer(pair.relevance, pair.nli)
+
+    def evaluator_name(self) -> dict[str, str]:
+        """The evaluator's references; says so when it is the very pair that was optimised."""
+        pair, reward = self.character.evaluator, self.character.discriminators
+        name = {"relevance": pair.relevance, "nli": pair.nli}
+        if reward.source == "pretrained" and name == {
+            "relevance": reward.relevance,
+            "nli": reward.nli,
+        }:
+            name["warning"] = "the evaluator is the reward pair: its gain is not independent"
+        return name
+
+    def statements(self) -> list[str]:
+        """The persona statements."""
+        rows = self.workspace.read_rows("statements.jsonl", Statement)
+        return [row.statement for row in rows]
+
+    def queries(self) -> tuple[list[Query], list[Query]]:
+        """(queries to train on, held-out queries)."""
+        rows = self.workspace.read_rows("queries.jsonl", Query)
+        return hold_out_queries(
+            rows, self.character.evaluation.held_out_queries, self.character.seed
+        )
+
+    def conversation(self, query: str, history: tuple[Message, ...] = ()) -> list[Message]:
+        """What the role-play model is shown for a query."""
+        name, language = self.character.character, self.character.language
+        shown = self.shown_statements(query)
+        return role_play_messages(language, name, shown, query, history)
+
+    def shown_statements(self, query: str) -> list[str]:
+        """The statements that the configured method puts into the prompt."""
+        from apc_cli.models.retriever import Retriever
+
+        policy = self.character.policy
+        if policy.method in ("vanilla", "eu"):
+            return []
+        statements = self.statements()
+        if policy.method == "lcm":
+            return statements
+        return Retriever(self.reward, self.character.character, statements).top(
+            query, policy.rag_top_k
+        )
+
+    def player(self, adapter: str | None = None, *, trainable: bool = False) -> "RolePlayer":
+        """The role-play model with an adapter of the workspace, or as it is."""
+        from apc_cli.models.role_player import RolePlayer
+
+        policy = self.character.policy
+        return RolePlayer.load(
+            policy.model,
+            adapter=self.workspace.path(adapter) if adapter else None,
+            quantization=policy.quantization,
+            device=self.character.device,
+            trainable=trainable,
+        )
+
+    @property
+    def start(self) -> str | None:
+        """The adapter that DPO starts from."""
+        return "warm_up" if self.character.warm_up.epochs else None
+
+    def _scorer(self, relevance: str, nli: str) -> "Scorer":
+        from apc_cli.models.scorer import Scorer
+
+        return Scorer.load(
+            relevance=relevance,
+            nli=nli,
+            language=self.character.language,
+            device=self.character.device,
+        )
+
+    def _fresh_player(self) -> "RolePlayer":
+        """The base model under an untrained adapter."""
+        import torch
+
+        from apc_cli.models.adapters import add_lora
+
+        torch.manual_seed(self.character.seed)
+        player, dpo = self.player(), self.character.dpo
+        player.model = add_lora(
+            player.model, rank=dpo.lora_rank, alpha=dpo.lora_alpha, task="CAUSAL_LM"
+        )
+        return player
+
+    def _statements(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import statements
+
+        persona = self.character.persona
+        teacher = None if persona.statements else self.teacher
+        return statements.run(
+            self.character.character, self.source, persona.protective, teacher,
+            self.workspace, self.progress,
+        )  # fmt: skip
+
+    def _queries(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import queries
+
+        rows = self.workspace.read_rows("statements.jsonl", Statement)
+        count = self.character.teacher.queries_per_statement
+        return queries.run(
+            self.character.character, rows, count, self.teacher, self.workspace, self.progress
+        )
+
+    def _label_data(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import label_data
+
+        settings = self.character.teacher
+        return label_data.run(
+            self.character.character, self.workspace.read_rows("queries.jsonl", Query),
+            settings.other_queries, settings.other_replies, self.character.seed,
+            self.teacher, self.workspace, self.progress,
+        )  # fmt: skip
+
+    def _train_discriminators(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import train_discriminators
+
+        return train_discriminators.run(
+            self.character.character,
+            self.workspace.read_rows("relevance.jsonl", RelevanceExample),
+            self.workspace.read_rows("nli.jsonl", NliExample),
+            self.character.discriminators, self.character.seed, self.character.device,
+            self.workspace, self.progress,
+        )  # fmt: skip
+
+    def _warm_up(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import warm_up
+
+        return warm_up.run(
+            self._fresh_player(), self.workspace.read_rows("nli.jsonl", NliExample),
+            self.queries()[0], self.conversation, self.character.warm_up, self.character.seed,
+            self.workspace.path(f"checkpoints/warm-up-{fingerprint[:12]}"),
+            self.workspace, self.progress,
+        )  # fmt: skip
+
+    def _build_dpo(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import build_dpo
+
+        return build_dpo.run(
+            self.character.character, self.statements(), self.queries()[0], self.conversation,
+            self.player(self.start), self.reward, self.character.policy, self.character.dpo,
+            self.character.seed, fingerprint, self.workspace, self.progress,
+        )  # fmt: skip
+
+    def _dpo(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import train
+
+        player = self.player(self.start, trainable=True) if self.start else self._fresh_player()
+        return train.run(
+            self.character.character, player,
+            self.workspace.read_rows("pairs.jsonl", PreferencePair),
+            self.character.dpo, self.character.seed,
+            self.workspace.path(f"checkpoints/dpo-{fingerprint[:12]}"),
+            self.workspace, self.progress,
+        )  # fmt: skip
+
+    def _evaluation(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import evaluate
+
+        players: dict[str, Callable[[], Any]] = {"before": lambda: self.player(self.start)}
+        if self.start:
+            players = {"base": self.player, **players}
+        players["after"] = lambda: self.player("adapter")
+        held_out = [query.query for query in self.queries()[1]]
+        return evaluate.run(
+            self.character.character, self.statements(),
+            [*interview_questions(self.character.language), *held_out], self.conversation,
+            players, self.evaluator, self.evaluator_name(), self.character.policy,
+            self.character.evaluation, self.character.seed, self.workspace, self.progress,
+        )  # fmt: skip
+
+
+def require(path: Path, what: str, command: str) -> None:
+    """An artifact that a command needs but does not build."""
+    if not path.exists():
+        raise ConfigError(f"{what} is not there yet ({path})", f"run: {command}")
