@@ -1,13 +1,15 @@
 """The terminal side of `apc chat`: reading lines, slash commands, printing the streamed answer."""
 
+import shlex
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
-from apc_cli.errors import ApcError
+from apc_cli.errors import ApcError, DataError
 from apc_cli.models.role_player import Sampling
 from apc_cli.reports.console import table
 from apc_cli.reports.terminal import safe
@@ -26,10 +28,13 @@ HELP = """/why    the statements behind the last answer, and its APC score
 def talk(shop: Workshop, console: Console, profile: str, *, base: bool) -> None:
     """Runs the conversation until end of input."""
     name = shop.character.character
-    command = f"apc train --character '{name}' --profile {profile}"
+    command = f"apc train --character {shlex.quote(name)} --profile {profile}"
     require(shop.workspace.path("statements.jsonl"), "the persona statements", command)
     if not base:
         require(shop.workspace.path("adapter"), "the adapter", f"{command} (or use --base)")
+    shop.workspace.create()
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     conversation = Conversation(
         name,
         shop.statements(),
@@ -41,11 +46,11 @@ def talk(shop: Workshop, console: Console, profile: str, *, base: bool) -> None:
         shop.workspace.path(f"chats/{time.strftime('%Y%m%d-%H%M%S')}.jsonl"),
     )
     console.print(Text(safe(f"You are talking to {name}. /help lists commands, Ctrl-D ends.")))
-    while (line := _read_line(console)) is not None:
+    while (line := _read_line()) is not None:
+        if line == "/quit":
+            return
         if not _command(line, conversation, console):
-            if line == "/quit":
-                return
-            _answer(line, name, conversation)
+            _answer(line, name, conversation, console)
 
 
 def _evaluator(shop: Workshop, console: Console) -> "Scorer | None":
@@ -57,22 +62,28 @@ def _evaluator(shop: Workshop, console: Console) -> "Scorer | None":
         return None
 
 
-def _read_line(console: Console) -> str | None:
+def _read_line() -> str | None:
     """The next line that is not blank; None at the end of input."""
     while True:
-        try:
-            if sys.stdin.isatty():
-                import readline  # noqa: F401, PLC0415 - line editing, where Python has it
-            if sys.stdin.isatty():
-                print("you> ", end="", file=sys.stderr, flush=True)  # noqa: T201
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            line = _edited_line()
+        else:
             line = sys.stdin.readline()
-        except UnicodeDecodeError:
-            console.print("that was not UTF-8 text")
-            continue
         if not line:
             return None
         if line.strip():
             return line.strip()
+
+
+def _edited_line() -> str:
+    """A line typed on a terminal, with the arrow keys where Python has readline."""
+    with suppress(ImportError):
+        import readline  # noqa: F401, PLC0415 - input() uses it once it is loaded
+    try:
+        return input("you> ") + "\n"
+    except EOFError:
+        print(file=sys.stderr)  # noqa: T201
+        return ""
 
 
 def _command(line: str, conversation: Conversation, console: Console) -> bool:
@@ -84,7 +95,7 @@ def _command(line: str, conversation: Conversation, console: Console) -> bool:
         console.print("starting over")
     elif line == "/why":
         _why(conversation, console)
-    elif line.startswith("/") and line != "/quit":
+    elif line.startswith("/"):
         console.print(Text(safe(f"{line} is no command; /help lists them")))
     else:
         return False
@@ -111,10 +122,13 @@ def _why(conversation: Conversation, console: Console) -> None:
     )
 
 
-def _answer(query: str, name: str, conversation: Conversation) -> None:
+def _answer(query: str, name: str, conversation: Conversation, console: Console) -> None:
     sys.stdout.write(safe(f"{name}: "))
-    for piece in conversation.answer(query):
-        sys.stdout.write(safe(piece))
-        sys.stdout.flush()
+    try:
+        for piece in conversation.answer(query):
+            sys.stdout.write(safe(piece))
+            sys.stdout.flush()
+    except DataError as error:
+        console.print(Text(safe(f"{error}; {error.hint}")))
     sys.stdout.write("\n")
     sys.stdout.flush()

@@ -6,10 +6,13 @@ Each command imports what it runs, so that `apc --help` loads nothing heavy.
 import os
 import signal
 import sys
+import warnings
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from apc_cli.errors import ApcError, ConfigError
 
@@ -17,8 +20,24 @@ if TYPE_CHECKING:
     from apc_cli.config import Configuration
     from apc_cli.workshop import Workshop
 
+
+class _Commands(TyperGroup):
+    """The commands, with the shell's exit codes for Ctrl-C and for a reader that went away."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("interrupted; what was finished is kept", err=True)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+
+
 app = typer.Typer(
     name="apc",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,16 +63,24 @@ Force = Annotated[bool, typer.Option("--force", help="build it again even if it 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only print what would run, and why")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"apc {version('apc-cli')}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="print the version and exit"
+        ),
+    ] = False,
 ) -> None:
     """Make and measure faithful role-play characters."""
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(f"apc {installed('apc-cli')}")
-        raise typer.Exit
 
 
 _STAGE_COMMANDS = {
@@ -123,8 +150,10 @@ def score(
 
     if metric not in ("score", "delta"):
         raise ConfigError(f"--metric {metric} is unknown", "use score or delta")
-    if output != "-" and file != "-" and Path(output).exists():
-        _refuse_overwrite(Path(file), Path(output))
+    if fail_under is not None and not isfinite(fail_under):
+        raise ConfigError(f"--fail-under {fail_under} is no number", "e.g. --fail-under 3.5")
+    if output != "-":
+        _check_output(Path(file), Path(output))
     shop = None
     if character or config:
         shop = _workshop(character, config, profile, workspace, settings)
@@ -211,6 +240,7 @@ def _build(
     figures = None
     with shop.workspace.lock():
         for stage, summary, seconds in pipeline.run(target, shop.run_stage, force=force):
+            shop.tidy(stage)
             dropped = ", ".join(f"{n} {why}" for why, n in summary.dropped.items())
             lost = f", dropped: {dropped}" if dropped else ""
             where = ", ".join(stage.writes)
@@ -252,10 +282,13 @@ def _require_adapter(shop: "Workshop") -> None:
     require(shop.workspace.path("adapter"), "the adapter", command)
 
 
-def _refuse_overwrite(source: Path, target: Path) -> None:
-    if target.is_dir():
-        raise ConfigError(f"{target} is a directory", "give a file to -o")
-    if source.exists() and source.samefile(target):
+def _check_output(source: Path, target: Path) -> None:
+    """Finds out before any work is done."""
+    if target.is_dir() or not target.parent.is_dir():
+        where = target if target.is_dir() else target.parent
+        kind = "a directory" if target.is_dir() else "no directory"
+        raise ConfigError(f"{where} is {kind}", "give -o a file in a directory that exists")
+    if source.is_file() and target.exists() and source.samefile(target):
         raise ConfigError(f"{target} is the input itself", "give another file to -o")
 
 
@@ -288,26 +321,27 @@ def main() -> None:
     for name, value in _QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _terminate)
+    debug = bool(os.environ.get("APC_DEBUG"))
+    if not debug:
+        warnings.simplefilter("ignore")
     try:
         app(standalone_mode=True)
     except ApcError as error:
-        if os.environ.get("APC_DEBUG"):
+        if debug:
             raise
-        sys.exit(_report(error))
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        hint = f" — {error.hint}" if error.hint else ""
+        sys.exit(_report(f"{error}{hint}", error.exit_code))
+    except OSError as error:
+        if debug or error.strerror is None:
+            raise
+        sys.exit(_report(f"{error.strerror}: {error.filename or 'APC_DEBUG=1 shows where'}", 1))
 
 
-def _report(error: ApcError) -> int:
+def _report(text: str, code: int) -> int:
     from apc_cli.reports.terminal import safe
 
-    hint = f" — {error.hint}" if error.hint else ""
-    print(safe(f"error: {error}{hint}").replace("\n", " "), file=sys.stderr)  # noqa: T201
-    return error.exit_code
+    typer.echo(" ".join(safe(f"error: {text}").split("\n")), err=True)
+    return code
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from apc_cli.errors import ConfigError
-from apc_cli.yaml_files import flatten, merge, parse_value, read_mapping
+from apc_cli.yaml_files import flatten, merge, parse_setting, read_mapping
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -179,7 +179,7 @@ def load_config(
     else:
         layers.append(("--character", {"character": _name_from_wiki(character, folder)}))
     for setting in settings:
-        layers.append((f"--set {setting}", _parse_setting(setting)))
+        layers.append((f"--set {setting}", parse_setting(setting)))
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for origin, layer in layers:
@@ -214,7 +214,7 @@ def _find_file(character: str | None, folder: Path) -> Path | None:
     if character is None:
         raise ConfigError("no character given", "use --character NAME or --config FILE")
     for path in sorted((folder / "configs").glob("*.yaml")):
-        if _same_name(path.stem, character):
+        if _folded(path.stem) == _folded(character):
             return path
     return None
 
@@ -222,7 +222,7 @@ def _find_file(character: str | None, folder: Path) -> Path | None:
 def _name_from_wiki(character: str | None, folder: Path) -> str:
     for path in sorted((folder / "wiki").glob("*_wiki.txt")):
         name = path.name.removesuffix("_wiki.txt")
-        if _same_name(name, str(character)):
+        if _folded(name) == _folded(str(character)):
             return name
     known = sorted(path.stem for path in (folder / "configs").glob("*.yaml"))
     hint = f"write wiki/{character}_wiki.txt, or configs/{character}.yaml"
@@ -231,9 +231,9 @@ def _name_from_wiki(character: str | None, folder: Path) -> str:
     raise ConfigError(f"character '{character}' is unknown", hint)
 
 
-def _same_name(one: str, other: str) -> bool:
-    """In any case, and however the accents are encoded."""
-    return len({unicodedata.normalize("NFC", name).casefold() for name in (one, other)}) == 1
+def _folded(name: str) -> str:
+    """The name in any case, and however its accents are encoded."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _profile(name: str) -> dict[str, Any]:
@@ -242,13 +242,3 @@ def _profile(name: str) -> dict[str, Any]:
     if name not in known:
         raise ConfigError(f"profile '{name}' is unknown", f"known: {', '.join(known)}")
     return read_mapping(folder / f"{name}.yaml")
-
-
-def _parse_setting(setting: str) -> dict[str, Any]:
-    key, equals, value = setting.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {setting}: expected key=value", "e.g. --set dpo.epochs=3")
-    nested: Any = parse_value(value)
-    for part in reversed(key.strip().split(".")):
-        nested = {part: nested}
-    return nested

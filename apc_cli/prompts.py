@@ -108,5 +108,5 @@ def _without_name(character: str, text: str) -> str:
 
     Eve is not taken out of "Every", but a name may touch Chinese and Japanese characters.
     """
-    name = rf"(?<!{_LETTER}){re.escape(character)}(?:'s)?(?!{_LETTER})"
+    name = rf"(?<!{_LETTER}){re.escape(character)}(?:['’]s)?(?!{_LETTER})"
     return re.sub(name, "", text).strip(" ,") or character

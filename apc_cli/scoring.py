@@ -1,8 +1,7 @@
 """`apc score` over files: which pair and which statements, streams in and out, the summary."""
 
-import shutil
+import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,26 +99,28 @@ def _source(file: str) -> Iterator[BinaryIO]:
         with score.open_source(Path(file)) as source:
             yield source
         return
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
-        copy.seek(0)
+    with score.copied(sys.stdin.buffer) as copy:
         yield copy
 
 
 @contextmanager
 def _sink(output: str) -> Iterator[TextIO]:
-    """Stdout, or a file that is there only once it is whole."""
+    """Stdout, a device such as /dev/null, or a file that is there only once it is whole."""
     if output == "-":
         sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
         yield sys.stdout
         return
     path = Path(output)
-    partial = path.with_name(f".{path.name}.tmp")
+    device = path.exists() and not path.is_file()
+    partial = path if device else path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         with partial.open("w", encoding="utf-8") as sink:
             yield sink
         partial.replace(path)
     except OSError as error:
-        raise ApcError(f"cannot write {path}: {error.strerror}", "choose another -o") from None
+        raise ApcError(
+            f"cannot write {path}: {error.strerror or error}", "choose another -o"
+        ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        if not device:
+            partial.unlink(missing_ok=True)

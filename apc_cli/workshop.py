@@ -3,6 +3,7 @@
 The only place where steps meet models; heavy libraries are imported when a stage needs them.
 """
 
+import shutil
 from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +93,11 @@ class Workshop:
             "evaluation": self._evaluation,
         }
         return runners[stage.name](fingerprint)
+
+    def tidy(self, stage: Stage) -> None:
+        """Removes the checkpoints of a stage that is done."""
+        for folder in self.workspace.path("checkpoints").glob(f"{stage.name}-*"):
+            shutil.rmtree(folder)
 
     @cached_property
     def teacher(self) -> "Teacher":

@@ -64,12 +64,19 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return found
 
 
-def parse_value(text: str) -> Any:
-    """A YAML scalar or list, as given to --set."""
+def parse_setting(setting: str) -> dict[str, Any]:
+    """The nested mapping of a `dotted.key=value`, where the value is a YAML scalar or list."""
+    key, equals, value = setting.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {setting}: expected key=value", "e.g. --set dpo.epochs=3")
     try:
-        return _load(text)
+        nested: Any = _load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set: {text!r} is not a YAML value: {error}") from None
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"--set {setting}: {problem}", "e.g. --set dpo.epochs=3") from None
+    for part in reversed(key.strip().split(".")):
+        nested = {part: nested}
+    return dict(nested)
 
 
 def merge(target: dict[str, Any], layer: dict[str, Any]) -> None:

@@ -67,6 +67,7 @@ def test_train_writes_every_artifact(trained):
     assert low <= report["gain"]["delta"] <= high
     delta = report["after"]["delta"] - report["before"]["delta"]
     assert report["gain"]["delta"] == pytest.approx(delta, abs=1e-3)
+    assert not list((trained / "workspace/Mara").rglob("checkpoint-*")), "left behind"
     manifest = json.loads((trained / "workspace/Mara/manifest.json").read_text())
     assert manifest["dpo"]["outputs"]["adapter"] == digests(trained)["adapter"]
 

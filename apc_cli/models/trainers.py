@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
 
 from apc_cli.errors import ApcError
 from apc_cli.models.role_player import RolePlayer
@@ -84,8 +85,6 @@ def run(trainer: Any, folder: Path, title: str, progress: Progress) -> None:
     resume = last_checkpoint(folder)
     batches = -(-len(trainer.get_train_dataloader()) // trainer.args.gradient_accumulation_steps)
     total = max(1, int(batches * trainer.args.num_train_epochs))
-    from transformers.trainer_callback import PrinterCallback  # noqa: PLC0415
-
     trainer.remove_callback(PrinterCallback)
     with progress.task(title, total) as task:
         trainer.add_callback(ReportSteps(task))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apc_cli.errors import DataError
 from apc_cli.models.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, Score
 
@@ -36,7 +37,16 @@ class Conversation:
         self._turns = 0
 
     def answer(self, query: str) -> Iterator[str]:
-        """Streams the reply; the turn counts once the reply is complete."""
+        """Streams the reply; the turn counts once the reply is complete.
+
+        Raises:
+            DataError: the query alone is longer than a whole conversation may be.
+        """
+        asked: Message = {"role": "user", "content": query}
+        if self.player.count_tokens([asked]) > self.max_prompt_tokens:
+            raise DataError(
+                f"that is longer than {self.max_prompt_tokens} tokens", "say it shorter"
+            )
         prompt = self._prompt(query)
         sampling = replace(self.sampling, seed=self.sampling.seed + self._turns)
         pieces = []

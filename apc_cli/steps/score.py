@@ -1,6 +1,8 @@
 """APC of each row of a JSONL file, in constant memory and in the file's order."""
 
 import json
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -42,6 +44,7 @@ def validate(source: BinaryIO, name: str) -> int:
     Raises:
         DataError: a line that is not a row, or an id that comes twice.
     """
+    _check_encoding(source, name)
     rows = 0
     first_line: dict[str, int] = {}
     for number, row in _rows(source, name):
@@ -49,7 +52,7 @@ def validate(source: BinaryIO, name: str) -> int:
         for key in ("query", "response"):
             if not isinstance(row.get(key), str):
                 raise DataError(f"{name} line {number}: `{key}` must be text", _ROW_HINT)
-        _check_statements(row, name, number)
+        _check_persona(row, f"{name} line {number}")
         if (identity := row.get("id")) is not None:
             earlier = first_line.setdefault(json.dumps(identity), number)
             if earlier != number:
@@ -85,6 +88,9 @@ def run(
     return totals
 
 
+_OURS = ("apc", "constraints", "error")
+"""Keys that a row gets here; what an earlier run wrote there goes."""
+
 _ROW_HINT = 'a row is {"query": …, "response": …} with optional "character" and "statements"'
 
 
@@ -98,6 +104,8 @@ def _score_shard(
     """Adds the score to each row, one batch for all rows of the same persona."""
     groups: dict[tuple[str, tuple[str, ...]], list[dict[str, Any]]] = {}
     for row in shard:
+        for key in _OURS:
+            row.pop(key, None)
         try:
             who = row.get("character") or character
             statements = row.get("statements") or statements_of(who)
@@ -173,7 +181,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _check_statements(row: dict[str, Any], name: str, number: int) -> None:
+def _check_persona(row: dict[str, Any], place: str) -> None:
+    if not isinstance(row.get("character"), str | None):
+        raise DataError(f"{place}: `character` must be text", _ROW_HINT)
     statements = row.get("statements")
     if statements is None:
         return
@@ -181,7 +191,7 @@ def _check_statements(row: dict[str, Any], name: str, number: int) -> None:
         isinstance(s, str) and s.strip() for s in statements
     )
     if not texts or not statements:
-        raise DataError(f"{name} line {number}: `statements` must be a list of texts", _ROW_HINT)
+        raise DataError(f"{place}: `statements` must be a list of texts", _ROW_HINT)
 
 
 def open_source(path: Path) -> BinaryIO:
@@ -195,11 +205,26 @@ def open_source(path: Path) -> BinaryIO:
         raise ConfigError(f"{path} does not exist", "check the path, or use - for stdin")
     if path.is_dir():
         raise DataError(f"{path} is a directory", "give one JSONL file")
-    source = path.open("rb")
+    try:
+        source = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return source if source.seekable() else copied(source)
+
+
+def copied(stream: BinaryIO) -> BinaryIO:
+    """A stream that can be read only once, as a temporary file."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    shutil.copyfileobj(stream, copy)
+    copy.seek(0)
+    return copy
+
+
+def _check_encoding(source: BinaryIO, name: str) -> None:
     start = source.read(4)
     source.seek(0)
-    if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
-        raise DataError(f"{path} is compressed", f"unpack it: zcat {path} | apc score -")
+    for unpack, magic in (("zcat", b"\x1f\x8b"), ("zstdcat", b"\x28\xb5\x2f\xfd")):
+        if start.startswith(magic):
+            raise DataError(f"{name} is compressed", f"unpack it: {unpack} FILE | apc score -")
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path} is UTF-16", "save it as UTF-8")
-    return source
+        raise DataError(f"{name} is UTF-16", "save it as UTF-8")
