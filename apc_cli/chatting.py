@@ -29,7 +29,7 @@ def talk(shop: Workshop, console: Console, profile: str, *, base: bool) -> None:
     """Runs the conversation until end of input."""
     name = shop.character.character
     command = f"apc train --character {shlex.quote(name)} --profile {profile}"
-    require(shop.workspace.path("statements.jsonl"), "the persona statements", command)
+    require(shop.workspace.path("statements.jsonl"), "the list of persona statements", command)
     if not base:
         require(shop.workspace.path("adapter"), "the adapter", f"{command} (or use --base)")
     shop.workspace.create()

@@ -1,6 +1,7 @@
 """Wiki text, or a list of statements, becomes atomic persona statements (paper section 4.1)."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,10 @@ def run(
         ]
         failed = answers.count(None)
     found += [Statement(text, "persona.protective") for text in protective]
-    kept = list({statement.statement: statement for statement in reversed(found)}.values())[::-1]
+    first: dict[str, Statement] = {}
+    for statement in found:
+        first.setdefault(statement.statement, statement)
+    kept = list(first.values())
     if not kept:
         raise DataError(f"no persona statement was found in {source}", "add facts to the text")
     workspace.write_rows("statements.jsonl", kept)
@@ -49,8 +53,8 @@ def run(
 def read_paragraphs(path: Path) -> list[str]:
     """The paragraphs of a wiki text, which are separated by blank lines."""
     text = _read(path, "the wiki text", "write the character's facts there, blank lines between")
-    paragraphs = [" ".join(p.split()) for p in text.replace("\r\n", "\n").split("\n\n")]
-    paragraphs = [paragraph for paragraph in paragraphs if paragraph]
+    blocks = re.split(r"\n[^\S\n]*\n", text)
+    paragraphs = [paragraph for block in blocks if (paragraph := " ".join(block.split()))]
     if not paragraphs:
         raise DataError(f"{path} is empty", "write the character's facts there")
     return paragraphs
@@ -59,15 +63,23 @@ def read_paragraphs(path: Path) -> list[str]:
 def read_statements(path: Path) -> list[str]:
     """Statements from a text file, one a line, or from JSONL rows with a `statement`."""
     text = _read(path, "the statements file", "check persona.statements")
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    lines = [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise DataError(f"{path} is empty", "write one statement a line")
     if path.suffix != ".jsonl":
-        return lines
+        return [line for _, line in lines]
+    return [_statement(line, f"{path} line {number}") for number, line in lines]
+
+
+def _statement(line: str, place: str) -> str:
     try:
-        return [str(json.loads(line)["statement"]) for line in lines]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not JSONL with a `statement` in each row: {error}") from None
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    statement = row.get("statement") if isinstance(row, dict) else None
+    if not isinstance(statement, str) or not statement.strip():
+        raise DataError(f"{place}: not a JSON object with a text `statement`")
+    return statement
 
 
 def _read(path: Path, what: str, hint: str) -> str:

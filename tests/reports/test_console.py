@@ -1,0 +1,73 @@
+"""Tables and progress, rendered as text."""
+
+import io
+
+from rich.console import Console
+
+from apc_cli.reports.console import (
+    ConsoleProgress,
+    discriminator_table,
+    evaluation_table,
+    gain_line,
+    table,
+)
+from apc_cli.reports.terminal import safe
+
+SYSTEM = {
+    "delta": 1.25,
+    "ci95": [1.0, 1.5],
+    "active_reward": 2.0,
+    "passive_penalty": 0.75,
+    "words": 12.34,
+    "nll_per_token": 1.5,
+    "distinct_2": 0.9,
+    "share": {"empty": 0.25},
+}
+
+
+def rendered(thing):
+    console = Console(file=io.StringIO(), width=100)
+    console.print(thing)
+    return console.file.getvalue()
+
+
+def test_unsafe_text_is_neutralised_and_markup_is_text():
+    unsafe = "\x1b[2J \x9b31m \x07 \r \u202e \ud800 \x00"
+    assert safe(unsafe) == "\ufffd[2J \ufffd31m \ufffd \ufffd \ufffd \ufffd \ufffd"
+    assert safe("a\r\nb\tc\n") == "a\nb\tc\n"
+    text = rendered(table("T", ["a", "b"], [["[red]x[/x]", unsafe]]))
+    assert "[red]x[/x]" in text and not set(text) & set("\x1b\x9b\x07\r\u202e\ud800\x00")
+
+
+def test_evaluation_table_shows_each_system_that_there_is():
+    report = {"queries": 12, "before": SYSTEM, "after": SYSTEM | {"delta": -2.5}}
+    text = rendered(evaluation_table(report))
+    assert "base model" not in text and "before DPO" in text and "after DPO" in text
+    assert "+1.250" in text and "-2.500" in text and "+1.000 … +1.500" in text
+    assert "25%" in text and "12 queries" in text
+    assert "base model" in rendered(evaluation_table(report | {"base": SYSTEM}))
+
+
+def test_gain_line_says_when_the_judge_is_not_independent():
+    report = {"gain": {"delta": 0.5, "ci95": [0.1, 0.9], "p": 0.0312}, "evaluator": {}}
+    assert gain_line(report) == "ΔAPC gain by DPO: +0.500 (95% +0.100 … +0.900, p = 0.031)"
+    report["evaluator"] = {"warning": "same pair"}
+    assert gain_line(report).endswith("\nwarning: same pair")
+
+
+def test_discriminator_table_has_a_row_for_each_measurement():
+    figures = {"accuracy": 0.5, "majority": 0.4, "macro_f1": 0.3, "calibration_error": 0.2}
+    kinds = {"nli": {"before": figures | {"rows": 7}, "held out": figures | {"rows": 8}}}
+    text = rendered(discriminator_table(kinds))
+    assert "nli, before training" in text and "nli, trained" in text and "0.500" in text
+
+
+def test_progress_without_a_terminal_is_one_plain_line():
+    console = Console(file=io.StringIO(), width=40)
+    progress = ConsoleProgress(console)
+    with progress.task("Work [1]", 3) as task:
+        for _ in range(3):
+            task.advance(note="x")
+    progress.say("[red]long " + "word " * 20)
+    first, second = console.file.getvalue().splitlines()
+    assert first == "Work [1] (3) …" and second.startswith("[red]long word")

@@ -1,0 +1,55 @@
+"""What counts as a flawed reply."""
+
+import pytest
+
+from apc_cli.reports.style import distinct_2, flaws, length
+
+
+@pytest.mark.parametrize(
+    ("reply", "found"),
+    [
+        ("I bake bread in Lund.", []),
+        ("", ["empty"]),
+        ("...", ["empty"]),
+        ("Yes.", ["empty"]),
+        ("Mara bakes bread every day.", ["third person"]),
+        ("MARA bakes bread.", ["third person"]),
+        ("Mara? That is me.", []),
+        ("She bakes bread.", []),
+        ("Maracas are loud.", []),
+        ("I'm an AI, so I cannot bake.", ["as an AI"]),
+        ("As a language model I cannot bake.", ["as an AI"]),
+        ("I bake so much bread. " * 2, []),
+        ("I bake so much bread. " * 3, ["repeated"]),
+        (" ".join(["I", "bake", "a"] + [f"{x} loaf" for x in "bcdefghij"] * 1), []),
+        ("I " + "la le li lo lu la li le lu lo li la lo le la lu le li lo la", ["repeated"]),
+    ],
+)
+def test_flaws(reply, found):
+    assert flaws(reply, "Mara") == found
+
+
+def test_a_title_in_the_name_is_not_the_name():
+    assert flaws("The sea is calm.", "Alexander the Great") == []
+    assert flaws("The sea is calm.", "The Doctor") == []
+    assert flaws("Alexander sails.", "Alexander the Great") == ["third person"]
+
+
+def test_chinese_and_japanese_count_by_character():
+    natural = (
+        "私は小さな町で生まれ、父の店を手伝いながら育ちました。朝は早く起きて、パンを焼くのが好きです。"
+        "夜になると猫と遊び、友だちに手紙を書いてから、静かに眠ります。"
+    )
+    assert length("我住在伦敦。") == 5 and length("私はMara です") == 5
+    assert flaws(natural, "マーラ") == []
+    assert flaws("我很好。", "玛拉") == []
+    assert flaws("マーラはパンを焼く。", "マーラ") == []
+    assert flaws("私はパンを焼くのが好きです。" * 4, "マーラ") == ["repeated"]
+    assert flaws("好", "玛拉") == ["empty"]
+
+
+def test_distinct_2_by_hand():
+    # (a b) (b a) (a b) | (a b): four pairs, two of them distinct
+    assert distinct_2(["a b a b", "A b."]) == 2 / 4
+    assert distinct_2(["a b c", "d e f"]) == 1.0
+    assert distinct_2(["", "a"]) == 0.0

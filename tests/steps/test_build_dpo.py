@@ -1,0 +1,100 @@
+"""Which replies make a preference pair, and why others do not."""
+
+from collections import Counter
+
+import pytest
+
+from apc_cli.config import Dpo
+from apc_cli.models.role_player import RolePlayer
+from apc_cli.records import SampledReplies
+from apc_cli.steps.build_dpo import choose_pair
+
+PROMPT = [{"role": "system", "content": "F."}, {"role": "user", "content": "q"}]
+PLAIN = Dpo(min_gap=0.2)
+
+
+def chosen(replies, settings=PLAIN, player=None):
+    """((chosen, rejected) or None, what was counted)."""
+    item = SampledReplies("q", PROMPT, list(replies), list(replies.values()))
+    dropped = Counter()
+    pair = choose_pair("Mara", item, player, settings, dropped)
+    if pair is None:
+        return None, dropped
+    assert pair.prompt == PROMPT
+    assert pair.score_chosen == replies[pair.chosen[0]["content"]]
+    assert pair.score_rejected == replies[pair.rejected[0]["content"]]
+    assert pair.chosen[0]["role"] == pair.rejected[0]["role"] == "assistant"
+    return (pair.chosen[0]["content"], pair.rejected[0]["content"]), dropped
+
+
+def test_best_against_worst():
+    replies = {"I am c.": 1.0, "I am a.": 3.0, "I am b.": 2.0}
+    assert chosen(replies) == (("I am a.", "I am c."), {})
+
+
+def test_the_gap_must_be_exceeded():
+    assert chosen({"I am a.": 1.5, "I am b.": 1.0}, Dpo(min_gap=0.5)) == (
+        None,
+        {"gap too small": 1},
+    )
+    assert chosen({"I am a.": 1.5625, "I am b.": 1.0}, Dpo(min_gap=0.5))[0]
+
+
+def test_equal_scores_make_no_pair_even_without_a_gap():
+    assert chosen({"I am a.": 1.0, "I am b.": 1.0}, Dpo(min_gap=0)) == (None, {"gap too small": 1})
+
+
+def test_ties_do_not_depend_on_the_order_of_sampling():
+    replies = {"I am a.": 2.0, "I am b.": 2.0, "I am y.": 1.0, "I am z.": 1.0}
+    backwards = dict(reversed(replies.items()))
+    assert chosen(replies)[0] == chosen(backwards)[0] == ("I am a.", "I am z.")
+
+
+def test_a_flawed_reply_is_never_chosen_but_may_be_rejected():
+    replies = {"Mara bakes bread.": 3.0, "I bake bread.": 2.0, "As an AI I bake.": 1.0}
+    assert chosen(replies)[0] == ("I bake bread.", "As an AI I bake.")
+    flawed = {"Mara bakes bread.": 3.0, "Yes.": 1.0, "": 0.5}
+    assert chosen(flawed) == (None, {"no sound reply": 1})
+
+
+def test_an_empty_reply_is_not_rejected_either():
+    assert chosen({"I bake bread.": 2.0, "": 0.0, "I fear dogs.": 1.0})[0] == (
+        "I bake bread.",
+        "I fear dogs.",
+    )
+
+
+def test_lengths_must_be_alike():
+    # (4 + 1) words against (9 + 1): ratio 2 exactly
+    replies = {"I bake brown bread.": 2.0, "I bake a loaf and you eat it now.": 1.0}
+    assert chosen(replies, Dpo(min_gap=0.2, max_length_ratio=2))[0]
+    assert chosen(replies, Dpo(min_gap=0.2, max_length_ratio=1.9)) == (
+        None,
+        {"lengths too different": 1},
+    )
+    replies["I never bake bread."] = 1.5
+    assert chosen(replies, Dpo(min_gap=0.2, max_length_ratio=1.9))[0] == (
+        "I bake brown bread.",
+        "I never bake bread.",
+    )
+
+
+def test_the_chosen_reply_must_be_fluent_for_the_base_model(models):
+    player = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
+    replies = {"I bake bread.": 2.0, "I fear dogs.": 1.0}
+    [nll] = player.negative_log_likelihood([PROMPT], ["I bake bread."])
+    assert nll > 0.1
+    assert chosen(replies, Dpo(max_nll=nll + 0.01), player)[0] == ("I bake bread.", "I fear dogs.")
+    assert chosen(replies, Dpo(max_nll=nll - 0.01), player) == (
+        None,
+        {"chosen reply not fluent": 1},
+    )
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_counts_add_up(count):
+    dropped = Counter()
+    item = SampledReplies("q", PROMPT, ["I am a.", "I am b."], [1.0, 1.0])
+    for _ in range(count):
+        assert choose_pair("Mara", item, None, PLAIN, dropped) is None
+    assert dropped == {"gap too small": count}
