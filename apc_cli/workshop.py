@@ -4,7 +4,7 @@ The only place where steps meet models; heavy libraries are imported when a stag
 """
 
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,13 +72,20 @@ class Workshop:
         from apc_cli.models.references import check
 
         pick_device(self.character.device)
-        judges, evaluator = self.character.discriminators, self.character.evaluator
-        for reference in (
-            self.character.policy.model,
-            *(judges.relevance, judges.nli, judges.base_relevance, judges.base_nli),
-            *(evaluator.relevance, evaluator.nli),
-        ):
+        for reference in self._references(stages):
             check(reference)
+
+    def _references(self, stages: Collection[str]) -> Iterator[str]:
+        """The models that these stages load."""
+        judges, evaluator = self.character.discriminators, self.character.evaluator
+        if {"warm-up", "build-dpo", "dpo", "evaluation"} & set(stages):
+            yield self.character.policy.model
+            if judges.source == "pretrained":
+                yield from (judges.relevance, judges.nli)
+        if "train-discriminators" in stages:
+            yield from (judges.base_relevance, judges.base_nli)
+        if "evaluation" in stages:
+            yield from (evaluator.relevance, evaluator.nli)
 
     def run_stage(self, stage: Stage, fingerprint: str) -> Summary:
         """Runs one stage; its artifacts are in the workspace afterwards."""

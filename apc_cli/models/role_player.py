@@ -148,10 +148,21 @@ class RolePlayer:
         )
         torch.manual_seed(sampling.seed)
         options = self._generation_options(sampling) | {"streamer": streamer}
-        worker = Thread(target=self.model.generate, kwargs={**inputs, **options}, daemon=True)
+        failures: list[Exception] = []
+
+        def generate() -> None:
+            try:
+                self.model.generate(**inputs, **options)
+            except Exception as error:  # handed over to the reader below
+                failures.append(error)
+                streamer.end()
+
+        worker = Thread(target=generate, daemon=True)
         worker.start()
         yield from streamer
         worker.join()
+        if failures:
+            raise failures[0]
 
     @torch.inference_mode()
     def negative_log_likelihood(

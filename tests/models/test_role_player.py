@@ -83,6 +83,11 @@ def test_stream_gives_a_whole_reply(player):
     assert text and "<|im" not in text
 
 
+def test_a_crash_while_streaming_reaches_the_reader(player):
+    with pytest.raises(ValueError, match="temperature"):
+        list(player.stream(TALK, Sampling(max_new_tokens=6, temperature=-1.0)))
+
+
 def test_negative_log_likelihood_is_the_model_s_own_loss(player):
     prompt = player.tokenizer(player.prompt_text(TALK), return_tensors="pt").input_ids
     answer = player.tokenizer("I bake bread.", return_tensors="pt").input_ids
