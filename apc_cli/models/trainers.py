@@ -58,6 +58,7 @@ def common_arguments(
         "output_dir": str(folder),
         "num_train_epochs": epochs,
         "learning_rate": learning_rate,
+        "max_length": None,  # trl's default would cut a long persona's replies off
         "seed": seed,
         "data_seed": seed,
         "bf16": player.model.dtype == torch.bfloat16 or on_gpu,
