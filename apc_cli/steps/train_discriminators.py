@@ -1,7 +1,7 @@
 """Labelled data becomes the character's own two discriminators (paper section 4.1)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -115,9 +115,9 @@ def _fit_and_measure(
     settings: FitSettings,
     kind: str,
     progress: "Progress",
-) -> tuple[Discriminator, dict[str, object]]:
+) -> tuple[Discriminator, dict[str, Any]]:
     train, calibration, test = parts
-    figures: dict[str, object] = {"training prompts": len(train)}
+    figures: dict[str, Any] = {"training prompts": len(train)}
     if test:
         figures["before"] = measure(*predict(judge, test)).row()
     judge = judge.calibrated(1.0)
@@ -128,5 +128,11 @@ def _fit_and_measure(
         judge = judge.calibrated(best_temperature(*predict(judge, calibration)))
     figures["temperature"] = judge.description.temperature
     if test:
-        figures["held out"] = measure(*predict(judge, test)).row()
+        held_out, before = measure(*predict(judge, test)), figures["before"]
+        figures["held out"] = held_out.row()
+        if held_out.macro_f1 <= before["macro_f1"]:
+            progress.say(
+                f"warning: on held-out statements the {kind} discriminator is no better than it "
+                "was before training: use discriminators.source: pretrained, or more data"
+            )
     return judge, figures
