@@ -1,4 +1,4 @@
-"""Personas with labelled replies: the records, and the reader of the hand-written corpus files."""
+"""Personas with labelled replies: the records, and the reader of the written corpus files."""
 
 from dataclasses import dataclass
 from pathlib import Path
