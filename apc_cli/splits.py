@@ -2,11 +2,8 @@
 
 import random
 from collections.abc import Sequence
-from typing import TypeVar
 
 from apc_cli.records import Query
-
-Row = TypeVar("Row")
 
 
 def hold_out_queries(

@@ -28,6 +28,7 @@ from apc_cli.stages import SOURCE, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
+    from apc_cli.models.retriever import Retriever
     from apc_cli.models.role_player import RolePlayer
     from apc_cli.models.scorer import Scorer
     from apc_cli.models.teacher import Teacher
@@ -174,17 +175,19 @@ class Workshop:
 
     def shown_statements(self, query: str) -> list[str]:
         """The statements that the configured method puts into the prompt."""
-        from apc_cli.models.retriever import Retriever
-
         policy = self.character.policy
         if policy.method in ("vanilla", "eu"):
             return []
-        statements = self.statements()
         if policy.method == "lcm":
-            return statements
-        return Retriever(self.reward, self.character.character, statements).top(
-            query, policy.rag_top_k
-        )
+            return self.statements()
+        return self._retriever.top(query, policy.rag_top_k)
+
+    @cached_property
+    def _retriever(self) -> "Retriever":
+        """Over the persona's statements; asked for only after they were made."""
+        from apc_cli.models.retriever import Retriever
+
+        return Retriever(self.reward, self.character.character, self.statements())
 
     def player(self, adapter: str | None = None, *, trainable: bool = False) -> "RolePlayer":
         """The role-play model with an adapter of the workspace, or as it is."""

@@ -17,6 +17,8 @@ from apc_cli.prompts import Prompt
 class Network(Protocol):
     """What a discriminator needs of its network."""
 
+    model: Any
+
     def logits(self, prompts: Sequence[Prompt]) -> Tensor:
         """(all branches, labels): the branches of the first prompt, then of the second, ..."""
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import torch
+from quiet import Quiet
 
 from apc_cli.errors import ConfigError, DataError
 from apc_cli.models.adapters import add_lora, save_adapter
@@ -16,25 +17,6 @@ from apc_cli.records import PreferencePair
 SYSTEM = {"role": "system", "content": "Mara bakes."}
 USER = {"role": "user", "content": "What do you do?"}
 TALK = [SYSTEM, USER]
-
-
-class Silent:
-    """A Progress that keeps quiet."""
-
-    def say(self, text):
-        pass
-
-    def task(self, title, total):
-        return self
-
-    def advance(self, steps=1, note=""):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None
 
 
 @pytest.fixture
@@ -184,7 +166,7 @@ def test_dpo_raises_the_chosen_over_the_rejected_and_plain_peft_loads_it(models,
         )
 
     before = gap()
-    fit_preferences(player, pairs(), settings(), tmp_path / "checkpoints", Silent())
+    fit_preferences(player, pairs(), settings(), tmp_path / "checkpoints", Quiet())
     assert gap() > before + 0.1
     save_adapter(player.model, tmp_path / "adapter", base=player.reference)
     base = AutoModelForCausalLM.from_pretrained(models / "chat", dtype=torch.float32)
@@ -206,7 +188,7 @@ def test_dpo_continues_an_sft_adapter(models, tmp_path):
         batch_size=4,
         seed=0,
         checkpoints=tmp_path / "sft",
-        progress=Silent(),
+        progress=Quiet(),
     )
     assert reply_logprob(player, "I bake bread.") > before
     save_adapter(player.model, tmp_path / "start", base=player.reference)
@@ -218,33 +200,31 @@ def test_dpo_continues_an_sft_adapter(models, tmp_path):
         trainable=True,
     )
     torch.testing.assert_close(logits(started), logits(player))
-    fit_preferences(started, pairs(), settings(), tmp_path / "dpo", Silent())
+    fit_preferences(started, pairs(), settings(), tmp_path / "dpo", Quiet())
     assert not torch.allclose(logits(started), logits(player), atol=1e-3)
 
 
 def test_interrupted_dpo_goes_on_to_the_same_adapter(models, tmp_path):
     whole, halted = adapted(models), adapted(models)
-    fit_preferences(whole, pairs(), settings(), tmp_path / "whole", Silent())
+    fit_preferences(whole, pairs(), settings(), tmp_path / "whole", Quiet())
 
-    class Stop(Silent):
-        steps = 0
-
+    class Stop(Quiet):
         def advance(self, steps=1, note=""):
-            self.steps += steps
-            if self.steps == 3:
+            super().advance(steps, note)
+            if sum(self.steps) == 3:
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         fit_preferences(halted, pairs(), settings(), tmp_path / "halted", Stop())
     assert last_checkpoint(tmp_path / "halted").name == "checkpoint-2"
     resumed = adapted(models)
-    fit_preferences(resumed, pairs(), settings(), tmp_path / "halted", Silent())
+    fit_preferences(resumed, pairs(), settings(), tmp_path / "halted", Quiet())
     torch.testing.assert_close(logits(resumed), logits(whole), rtol=0, atol=0)
 
 
 def test_a_damaged_checkpoint_is_passed_over(models, tmp_path):
     player = adapted(models)
-    fit_preferences(player, pairs(), settings(epochs=2), tmp_path / "dpo", Silent())
+    fit_preferences(player, pairs(), settings(epochs=2), tmp_path / "dpo", Quiet())
     newest = last_checkpoint(tmp_path / "dpo")
     assert newest.name == "checkpoint-4"
     weights = next(newest.rglob("adapter_model.safetensors"))

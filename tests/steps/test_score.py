@@ -8,6 +8,7 @@ import sys
 import threading
 
 import pytest
+from quiet import Quiet
 
 from apc_cli.errors import DataError
 from apc_cli.models.scorer import Scorer
@@ -18,28 +19,6 @@ from apc_cli.workspace import Workspace
 MARA = ("--character", "Mara", "--profile", "offline")
 STATEMENTS = ["Mara is a baker.", "Mara owns two cats.", "Mara fears dogs."]
 ROW = {"query": "Who are you?", "response": "I am a baker.", "statements": STATEMENTS}
-
-
-class Quiet:
-    """Progress in memory."""
-
-    def __init__(self):
-        self.steps = []
-
-    def say(self, text):
-        pass
-
-    def task(self, title, total):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
-
-    def advance(self, steps=1, note=""):
-        self.steps.append(steps)
 
 
 @pytest.fixture(scope="module")

@@ -3,34 +3,13 @@
 import json
 
 import pytest
+from quiet import Quiet
 
 from apc_cli.errors import ConfigError, DataError
 from apc_cli.models.rule_teacher import RuleTeacher
 from apc_cli.records import Statement
 from apc_cli.steps import statements
 from apc_cli.workspace import Workspace
-
-
-class Quiet:
-    """Progress that keeps what it is told."""
-
-    def __init__(self):
-        self.steps, self.said = 0, []
-
-    def say(self, text):
-        self.said.append(text)
-
-    def task(self, title, total):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
-
-    def advance(self, steps=1, note=""):
-        self.steps += steps
 
 
 class Teacher(RuleTeacher):

@@ -1,7 +1,6 @@
 """Where a text mentions the character, by full name or by a safe part of it."""
 
 import re
-from collections.abc import Sequence
 from functools import cache
 
 from apc_cli.models.rules.banks import words
@@ -94,11 +93,6 @@ class Names:
 def names_of(character: str) -> Names:
     """The finder for a character, made once."""
     return Names(character)
-
-
-def label_of(tokens: Sequence[Token]) -> str:
-    """The first mention as it is spelt, or nothing."""
-    return next((token.text for token in tokens if token.name), "")
 
 
 def _names_in(text: str) -> list[str]:
