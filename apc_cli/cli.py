@@ -325,7 +325,9 @@ def main() -> None:
     if not debug:
         warnings.simplefilter("ignore")
     try:
-        app(standalone_mode=True)
+        sys.exit(app(standalone_mode=False))
+    except typer.TyperException as error:
+        sys.exit(_report_usage(error))
     except ApcError as error:
         if debug:
             raise
@@ -335,6 +337,18 @@ def main() -> None:
         if debug or error.strerror is None:
             raise
         sys.exit(_report(f"{error.strerror}: {error.filename or 'APC_DEBUG=1 shows where'}", 1))
+
+
+def _report_usage(error: typer.TyperException) -> int:
+    """A wrong command line: one line that names the command whose help says more.
+
+    A command that is given nothing at all has printed its help, and has no message.
+    """
+    if not error.format_message().strip():
+        return error.exit_code
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "apc"
+    return _report(f"{error.format_message().rstrip('.')} — see: {command} --help", error.exit_code)
 
 
 def _report(text: str, code: int) -> int:
