@@ -85,9 +85,15 @@ class Policy(Section):
 
 
 class WarmUp(Section):
-    """SFT on the teacher's entailed replies before DPO (experience upload); 0 = none."""
+    """SFT on the teacher's faithful answers before DPO (experience upload); 0 epochs = none.
+
+    An answer tells the statement that was asked for and the relevant ones beside it, from
+    `min_statements` to `max_statements` in all.
+    """
 
     epochs: Annotated[float, Field(ge=0)] = 0
+    min_statements: Positive = 1
+    max_statements: Positive = 3
     learning_rate: Rate = 2e-4
     batch_size: Positive = 8
 
@@ -97,6 +103,7 @@ class Dpo(Section):
 
     max_queries: Positive = 100
     samples_per_query: Annotated[int, Field(ge=2)] = 2
+    pairs_per_query: Positive = 1
     min_gap: Annotated[float, Field(ge=0)] = 0.2
     max_length_ratio: Annotated[float, Field(ge=1)] | None = None
     max_nll: Rate | None = None

@@ -1,7 +1,7 @@
 """The stage graph: which artifact each stage reads and writes, what is fresh, and in what order.
 
-    wiki → statements → queries → label-data → train-discriminators ┐
-                              └→ (warm-up) → build-dpo → dpo → evaluation
+    wiki → statements → queries → label-data → train-discriminators
+                              └→ (experience → warm-up) → build-dpo → dpo → evaluation
 
 A stage is fresh when the content of its inputs, the configuration it depends on and its own version
 are those of its manifest entry, and its outputs are still as it wrote them.

@@ -77,6 +77,15 @@ class NliExample:
 
 
 @dataclass(frozen=True)
+class Experience:
+    """A query and a faithful reply to it that tells `statements` (paper section 4.2)."""
+
+    query: str
+    statements: Sequence[str]
+    response: str
+
+
+@dataclass(frozen=True)
 class Constraint:
     """What one persona statement asked of one reply, and how far the reply honoured it."""
 

@@ -39,15 +39,19 @@ def stages_for(config: Configuration) -> list[Stage]:
               ("character", "seed", *(f"discriminators.{key}" for key in (
                   "base_relevance", "base_nli", "relevance_epochs", "nli_epochs",
                   "learning_rate", "batch_size", "test_share")))),
-        Stage("warm-up", ("statements.jsonl", "queries.jsonl", "nli.jsonl", *judge_reads),
-              ("warm_up",),
-              (*_WHO, *_PROMPT, *_HELD_OUT, *judge_keys, *lora, "warm_up",
-               "policy.quantization")),
+        Stage("experience", ("statements.jsonl", "queries.jsonl", *judge_reads),
+              ("experience.jsonl",),
+              (*_WHO, *_TEACHER, *_PROMPT, *_HELD_OUT, *judge_keys,
+               "warm_up.min_statements", "warm_up.max_statements")),
+        Stage("warm-up", ("experience.jsonl", "statements.jsonl", *judge_reads), ("warm_up",),
+              (*_WHO, *_PROMPT, "seed", *judge_keys, *lora, "policy.quantization",
+               *(f"warm_up.{key}" for key in ("epochs", "learning_rate", "batch_size")))),
         Stage("build-dpo", ("statements.jsonl", "queries.jsonl", *judge_reads, *start_reads),
               ("replies.jsonl", "pairs.jsonl"),
               (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *judge_keys,
-               *(f"dpo.{key}" for key in ("max_queries", "samples_per_query", "min_gap",
-                                          "max_length_ratio", "max_nll")))),
+               *(f"dpo.{key}" for key in ("max_queries", "samples_per_query",
+                                          "pairs_per_query", "min_gap", "max_length_ratio",
+                                          "max_nll")))),
         Stage("dpo", ("pairs.jsonl", *start_reads), ("adapter",),
               ("character", "seed", "policy.model", "policy.quantization", *lora,
                *(f"dpo.{key}" for key in ("beta", "epochs", "learning_rate", "batch_size",
@@ -57,4 +61,5 @@ def stages_for(config: Configuration) -> list[Stage]:
               ("evaluation.json",),
               (*_WHO, *_PROMPT, *_SAMPLING, *judge_keys, "seed", "evaluator", "evaluation")),
     ]  # fmt: skip
-    return [stage for stage in stages if stage.name != "warm-up" or character.warm_up.epochs]
+    warming = ("experience", "warm-up")
+    return [s for s in stages if s.name not in warming or character.warm_up.epochs]

@@ -15,6 +15,7 @@ from apc_cli.pipeline import Pipeline, Stage
 from apc_cli.progress import Progress
 from apc_cli.prompts import interview_questions, role_play_messages
 from apc_cli.records import (
+    Experience,
     Message,
     NliExample,
     PreferencePair,
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from apc_cli.models.scorer import Scorer
     from apc_cli.models.teacher import Teacher
 
-_TAUGHT = {"statements", "queries", "label-data"}
-_MODELLED = {"train-discriminators", "warm-up", "build-dpo", "dpo", "evaluation"}
+_TAUGHT = {"statements", "queries", "label-data", "experience"}
+_PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "evaluation"}
+_MODELLED = {"train-discriminators"} | _PLAYED
 
 
 class Workshop:
@@ -79,7 +81,7 @@ class Workshop:
     def _references(self, stages: Collection[str]) -> Iterator[str]:
         """The models that these stages load."""
         judges, evaluator = self.character.discriminators, self.character.evaluator
-        if {"warm-up", "build-dpo", "dpo", "evaluation"} & set(stages):
+        if _PLAYED & set(stages):
             yield self.character.policy.model
             if judges.source == "pretrained":
                 yield from (judges.relevance, judges.nli)
@@ -95,6 +97,7 @@ class Workshop:
             "queries": self._queries,
             "label-data": self._label_data,
             "train-discriminators": self._train_discriminators,
+            "experience": self._experience,
             "warm-up": self._warm_up,
             "build-dpo": self._build_dpo,
             "dpo": self._dpo,
@@ -270,12 +273,32 @@ class Workshop:
             self.workspace, self.progress,
         )  # fmt: skip
 
+    def _experience(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import experience
+
+        return experience.run(
+            self.character.character, self.queries()[0], self._told, self.teacher,
+            self.workspace, self.progress,
+        )  # fmt: skip
+
+    def _told(self, query: Query) -> list[str]:
+        """The statements that a faithful answer to the query tells."""
+        from apc_cli.steps.experience import statements_to_tell
+
+        shown = self.shown_statements(query.query) or self.statements()
+        relevance = self.reward.relevance(self.character.character, shown, query.query)
+        settings = self.character.warm_up
+        return statements_to_tell(
+            query.statement, shown, relevance.tolist(),
+            settings.min_statements, settings.max_statements,
+        )  # fmt: skip
+
     def _warm_up(self, fingerprint: str) -> Summary:
         from apc_cli.steps import warm_up
 
         return warm_up.run(
-            self._fresh_player(), self.workspace.read_rows("nli.jsonl", NliExample),
-            self.queries()[0], self.conversation, self.character.warm_up, self.character.seed,
+            self._fresh_player(), self.workspace.read_rows("experience.jsonl", Experience),
+            self.conversation, self.character.warm_up, self.character.seed,
             self.workspace.path(f"checkpoints/warm-up-{fingerprint[:12]}"),
             self.workspace, self.progress,
         )  # fmt: skip

@@ -207,6 +207,8 @@ def reply_to(messages: list[dict[str, str]]) -> str:
     text = messages[-1]["content"]
     tags = dict(re.findall(r"<(\w+)>\s*(.*?)\s*</\1>", text, re.DOTALL))
     statement = tags.get("statement", "")
+    if "facts" in tags:
+        return '"Well, ' + tags["facts"].replace("- ", "") + '"'
     if "paragraph" in tags:
         return _statements(text, tags["paragraph"])
     if "response" in tags:

@@ -14,8 +14,7 @@ OFFLINE = ("--character", "Mara", "--profile", "offline")
 ARTIFACTS = (
     "statements.jsonl",
     "queries.jsonl",
-    "relevance.jsonl",
-    "nli.jsonl",
+    "experience.jsonl",
     "warm_up",
     "replies.jsonl",
     "pairs.jsonl",
@@ -196,7 +195,7 @@ def test_kill_at_any_time_then_the_same_command(trained, apc_process, project):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupt_and_termination_have_their_own_codes(apc_process, project, number, code):
     process = apc_process("train", *OFFLINE)
-    wait_for(process, project / "workspace" / "Mara", "nli.jsonl")
+    wait_for(process, project / "workspace" / "Mara", "experience.jsonl")
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code

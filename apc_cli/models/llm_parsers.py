@@ -92,6 +92,12 @@ def parse_replies(text: str) -> dict[str, str] | None:
     return replies if complete and len(set(replies.values())) == len(NLI_LABELS) else None
 
 
+def parse_answer(text: str) -> str | None:
+    """The answer on one line, without enclosing quotes; None for a refusal or nothing."""
+    answer = _answer(text)
+    return (_plain(answer) or None) if answer else None
+
+
 def _answer(text: str) -> str | None:
     """The reply proper: no thoughts, no code fence; None when it is a refusal or empty."""
     text = _THOUGHT.sub("", text).strip()

@@ -16,6 +16,7 @@ from apc_cli.models.chat_model import ChatModel, Progress
 from apc_cli.models.chat_outcomes import Failure
 from apc_cli.models.chat_requests import ChatRequest
 from apc_cli.models.llm_parsers import (
+    parse_answer,
     parse_nli,
     parse_queries,
     parse_relevance,
@@ -110,6 +111,21 @@ class LlmTeacher:
             for statement, query in pairs
         ]
         return self._ask(requests, parse_replies)
+
+    def write_answers(
+        self, character: str, items: Sequence[tuple[str, Sequence[str]]]
+    ) -> list[str | None]:
+        """For each (query, statements): one reply in character that tells all the statements."""
+        prompt = self._prompts["write_answer"]
+        requests = [
+            prompt.request(
+                character=character,
+                query=query,
+                statements="\n".join(f"- {statement}" for statement in statements),
+            )
+            for query, statements in items
+        ]
+        return self._ask(requests, parse_answer)
 
     def judge_nli(self, character: str, items: Sequence[NliItem]) -> list[Probabilities | None]:
         """P(label) for each item, in the order of NLI_LABELS: certainty for one label."""

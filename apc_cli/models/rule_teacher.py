@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from apc_cli.models.rules.answers import answer_for
 from apc_cli.models.rules.judging import is_relevant, said_of
 from apc_cli.models.rules.pronouns import Pronouns, pronouns_in
 from apc_cli.models.rules.questions import questions_for
@@ -55,6 +56,16 @@ class RuleTeacher:
         return [
             replies_for(statement, query, character, own, self._seed, statements)
             for statement, query in pairs
+        ]
+
+    def write_answers(
+        self, character: str, items: Sequence[tuple[str, Sequence[str]]]
+    ) -> list[str | None]:
+        told = dict.fromkeys(statement for _, statements in items for statement in statements)
+        own = pronouns_in(character, list(told))
+        return [
+            answer_for(query, statements, character, own, self._seed) if statements else None
+            for query, statements in items
         ]
 
     def judge_nli(self, character: str, items: Sequence[NliItem]) -> list[Probabilities | None]:

@@ -33,5 +33,10 @@ class Teacher(Protocol):
     ) -> list[dict[str, str] | None]:
         """For each (statement, query): one reply per NLI label, keyed by label."""
 
+    def write_answers(
+        self, character: str, items: Sequence[tuple[str, Sequence[str]]]
+    ) -> list[str | None]:
+        """For each (query, statements): one reply in character that tells all the statements."""
+
     def judge_nli(self, character: str, items: Sequence[NliItem]) -> list[Probabilities | None]:
         """P(label) for each item, in the order of NLI_LABELS."""

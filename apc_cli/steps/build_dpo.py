@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from apc_cli.progress import Progress
     from apc_cli.workspace import Workspace
 
+ScoredReply = tuple[float, str]
+
 
 def run(
     character: str,
@@ -51,7 +53,7 @@ def run(
     pairs = [
         pair
         for item in sampled
-        if (pair := choose_pair(character, item, player, settings, dropped)) is not None
+        for pair in choose_pairs(character, item, player, settings, dropped)
     ]
     if not pairs:
         raise DataError(
@@ -92,38 +94,58 @@ def _sample(
     ]
 
 
-def choose_pair(
+def choose_pairs(
     character: str,
     item: SampledReplies,
     player: RolePlayer,
     settings: Dpo,
     dropped: Counter[str],
-) -> PreferencePair | None:
-    """The best sound reply against the worst one, if their scores differ by more than the gap.
+) -> list[PreferencePair]:
+    """The best sound reply against the worst one, then the next best against the next worst, and so on.
 
-    Counts in `dropped` why there is none.
+    No reply is used twice; each pair's scores differ by more than the gap. Counts in `dropped` why
+    there is no (further) pair, once for a query without any.
     """
     ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
-    sound = [(score, reply) for score, reply in ranked if not flaws(reply, character)]
+    ranked = list({reply: (score, reply) for score, reply in ranked}.values())
+    pairs: list[PreferencePair] = []
+    while len(pairs) < settings.pairs_per_query:
+        found = _best_pair(character, item.prompt, ranked, player, settings)
+        if isinstance(found, str):
+            if not pairs:
+                dropped[found] += 1
+            break
+        (best_score, best), (worst_score, worst) = found
+        pairs.append(
+            PreferencePair(item.prompt, _turn(best), _turn(worst), best_score, worst_score)
+        )
+        ranked = [r for r in ranked if r[1] not in (best, worst)]
+    return pairs
+
+
+def _best_pair(
+    character: str,
+    prompt: Sequence[Message],
+    ranked: Sequence[ScoredReply],
+    player: RolePlayer,
+    settings: Dpo,
+) -> tuple[ScoredReply, ScoredReply] | str:
+    """(chosen, rejected) out of replies from best to worst, or why there is none."""
+    sound = [reply for reply in ranked if not flaws(reply[1], character)]
     if not sound:
-        dropped["no sound reply"] += 1
-        return None
-    best_score, best = sound[0]
-    candidates = [r for r in reversed(ranked) if best_score - r[0] > settings.min_gap and r[1]]
+        return "no sound reply"
+    best = sound[0]
+    candidates = [r for r in reversed(ranked) if best[0] - r[0] > settings.min_gap and r[1]]
     if not candidates:
-        dropped["gap too small"] += 1
-        return None
-    candidates = [r for r in candidates if _like_length(best, r[1], settings.max_length_ratio)]
+        return "gap too small"
+    candidates = [r for r in candidates if _like_length(best[1], r[1], settings.max_length_ratio)]
     if not candidates:
-        dropped["lengths too different"] += 1
-        return None
+        return "lengths too different"
     if settings.max_nll is not None:
-        [nll] = player.negative_log_likelihood([item.prompt], [best])
+        [nll] = player.negative_log_likelihood([prompt], [best[1]])
         if nll > settings.max_nll:
-            dropped["chosen reply not fluent"] += 1
-            return None
-    worst_score, worst = candidates[0]
-    return PreferencePair(item.prompt, _turn(best), _turn(worst), best_score, worst_score)
+            return "chosen reply not fluent"
+    return best, candidates[0]
 
 
 def _like_length(one: str, other: str, ratio: float | None) -> bool:

@@ -1,14 +1,13 @@
-"""The teacher's faithful replies become the adapter that DPO starts from (experience upload)."""
+"""Faithful answers become the adapter that DPO starts from (experience upload)."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apc_cli.config import WarmUp
-from apc_cli.errors import DataError
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.experience import upload_experience
-from apc_cli.records import Message, NliExample, Query, Summary
+from apc_cli.records import Experience, Message, Summary
 
 if TYPE_CHECKING:
     from apc_cli.models.role_player import RolePlayer
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
 def run(
     player: "RolePlayer",
-    examples: Sequence[NliExample],
-    queries: Sequence[Query],
+    experience: Sequence[Experience],
     conversation: Callable[[str], Sequence[Message]],
     settings: WarmUp,
     seed: int,
@@ -27,21 +25,10 @@ def run(
     workspace: "Workspace",
     progress: "Progress",
 ) -> Summary:
-    """Writes warm_up/; uses replies that were written, and judged, as entailed."""
-    allowed = {query.query for query in queries}
-    chosen = [
-        example
-        for example in examples
-        if example.query in allowed
-        and example.statement == example.written_for
-        and example.label == example.written_as == "entailed"
-    ]
-    if not chosen:
-        raise DataError("no entailed reply to learn from", "set warm_up.epochs: 0")
-    dialogues = [(conversation(example.query), example.response) for example in chosen]
+    """Writes warm_up/."""
     upload_experience(
         player,
-        dialogues,
+        [(conversation(row.query), row.response) for row in experience],
         epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
@@ -51,4 +38,4 @@ def run(
     )
     with workspace.new_directory("warm_up") as directory:
         save_adapter(player.model, directory, base=player.reference)
-    return Summary(len(chosen))
+    return Summary(len(experience))

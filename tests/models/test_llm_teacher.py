@@ -10,6 +10,7 @@ from apc_cli.models.chat_model import ChatModel
 from apc_cli.models.chat_outcomes import Failure
 from apc_cli.models.journal import Journal
 from apc_cli.models.llm_parsers import (
+    parse_answer,
     parse_nli,
     parse_queries,
     parse_relevance,
@@ -154,6 +155,19 @@ def test_three_replies_that_are_not_three_are_none(text):
     assert parse_replies(text) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ('"I hum.\nAll day."', "I hum. All day."),
+        ("<think>Humming?</think>I hum.", "I hum."),
+        ("I'm sorry, but I can't help with that.", None),
+        ("  ", None),
+    ],
+)
+def test_an_answer_is_read_as_one_line(text, answer):
+    assert parse_answer(text) == answer
+
+
 def test_failures_and_unreadable_replies_are_none_and_counted():
     chat = ScriptedChat("neutral", Failure("refused"), "who knows", Failure("refused"))
     teacher = LlmTeacher(chat, "en")
@@ -170,12 +184,14 @@ def test_requests_follow_the_paper():
     teacher.judge_relevance("Alice", [RelevanceItem(FACT, "Hello?", FACT)])
     teacher.write_replies("Alice", [(FACT, "Hello?")])
     teacher.judge_nli("Alice", [NliItem(FACT, "Hello?", "Hi!", FACT, "neutral")])
-    assert [request.temperature for request in chat.requests] == [0, 1, 0, 1, 0]
+    teacher.write_answers("Alice", [("Hello?", [FACT, "Alice hums."])])
+    assert [request.temperature for request in chat.requests] == [0, 1, 0, 1, 0, 1]
     roles = [[turn["role"] for turn in request.messages] for request in chat.requests]
-    assert roles == [["user", "assistant", "user"]] + [["user"]] * 4
-    extraction, queries, _, replies, _ = [r.messages[-1]["content"] for r in chat.requests]
+    assert roles == [["user", "assistant", "user"]] + [["user"]] * 5
+    extraction, queries, _, replies, _, answer = [r.messages[-1]["content"] for r in chat.requests]
     assert "She has $5 {and} $paragraph." in extraction
     assert "Write 3 things" in queries
+    assert f"- {FACT}\n- Alice hums." in answer
     assert replies.index("Shared:") < replies.index("Entailed:")
     for request in chat.requests[1:]:
         assert FACT in request.messages[-1]["content"]
@@ -233,4 +249,7 @@ def run_lesson(teacher: Teacher):
     ]
     verdicts = teacher.judge_nli("Alice Ash", items)
     assert verdicts == [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)] * 3
-    return lists, queries, relevance, teacher.judge_relevance("Alice Ash", [other]), replies
+    answers = teacher.write_answers("Alice Ash", [(queries[0][0], statements[:2])])
+    assert answers[0].startswith("Well, ") and all(s in answers[0] for s in statements[:2])
+    other_relevance = teacher.judge_relevance("Alice Ash", [other])
+    return lists, queries, relevance, other_relevance, replies, answers

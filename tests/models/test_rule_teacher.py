@@ -109,6 +109,18 @@ def test_relevance_follows_what_both_are_about(teacher, statement, query, asked_
     assert probabilities == ((0.0, 1.0) if relevant else (1.0, 0.0))
 
 
+def test_an_answer_tells_its_facts_in_order_and_in_the_first_person(teacher):
+    told = ["Alice teaches guitar.", "Alice is shy.", "Alice has two brothers."]
+    items = [(f"Question {i}?", told) for i in range(40)]
+    answers = teacher.write_answers("Alice", items)
+    for answer in answers:
+        places = [answer.index(words) for words in ("teach guitar", "shy", "two brothers")]
+        assert places == sorted(places) and "Alice" not in answer
+        assert answer.count(".") == 3
+    assert len(set(answers)) > 5
+    assert teacher.write_answers("Alice", [("Hello?", [])]) == [None]
+
+
 def test_the_same_seed_writes_the_same_and_another_seed_does_not(teacher):
     first = teacher.write_replies("Alice", PAIRS)
     assert RuleTeacher(seed=3).write_replies("Alice", PAIRS) == first

@@ -7,29 +7,45 @@ import pytest
 from apc_cli.config import Dpo
 from apc_cli.models.role_player import RolePlayer
 from apc_cli.records import SampledReplies
-from apc_cli.steps.build_dpo import choose_pair
+from apc_cli.steps.build_dpo import choose_pairs
 
 PROMPT = [{"role": "system", "content": "F."}, {"role": "user", "content": "q"}]
 PLAIN = Dpo(min_gap=0.2)
 
 
 def chosen(replies, settings=PLAIN, player=None):
-    """((chosen, rejected) or None, what was counted)."""
+    """((chosen, rejected) of the one pair or None, what was counted)."""
+    pairs, dropped = all_chosen(replies, settings, player)
+    assert len(pairs) <= 1
+    return (pairs[0] if pairs else None), dropped
+
+
+def all_chosen(replies, settings, player=None):
+    """([(chosen, rejected), …], what was counted)."""
     item = SampledReplies("q", PROMPT, list(replies), list(replies.values()))
     dropped = Counter()
-    pair = choose_pair("Mara", item, player, settings, dropped)
-    if pair is None:
-        return None, dropped
-    assert pair.prompt == PROMPT
-    assert pair.score_chosen == replies[pair.chosen[0]["content"]]
-    assert pair.score_rejected == replies[pair.rejected[0]["content"]]
-    assert pair.chosen[0]["role"] == pair.rejected[0]["role"] == "assistant"
-    return (pair.chosen[0]["content"], pair.rejected[0]["content"]), dropped
+    found = []
+    for pair in choose_pairs("Mara", item, player, settings, dropped):
+        assert pair.prompt == PROMPT
+        assert pair.score_chosen == replies[pair.chosen[0]["content"]]
+        assert pair.score_rejected == replies[pair.rejected[0]["content"]]
+        assert pair.chosen[0]["role"] == pair.rejected[0]["role"] == "assistant"
+        found.append((pair.chosen[0]["content"], pair.rejected[0]["content"]))
+    return found, dropped
 
 
 def test_best_against_worst():
     replies = {"I am c.": 1.0, "I am a.": 3.0, "I am b.": 2.0}
     assert chosen(replies) == (("I am a.", "I am c."), {})
+
+
+def test_several_pairs_share_no_reply_and_stop_at_the_gap():
+    replies = {f"I am {name}.": score for name, score in zip("abcdef", (6, 5, 4, 3.5, 2, 1), strict=True)}
+    two = [("I am a.", "I am f."), ("I am b.", "I am e.")]
+    assert all_chosen(replies, Dpo(pairs_per_query=2)) == (two, {})
+    assert all_chosen(replies, Dpo(pairs_per_query=9, min_gap=1)) == (two, {})
+    three = [*two, ("I am c.", "I am d.")]
+    assert all_chosen(replies, Dpo(pairs_per_query=9, min_gap=0.2)) == (three, {})
 
 
 def test_the_gap_must_be_exceeded():
@@ -96,5 +112,5 @@ def test_counts_add_up(count):
     dropped = Counter()
     item = SampledReplies("q", PROMPT, ["I am a.", "I am b."], [1.0, 1.0])
     for _ in range(count):
-        assert choose_pair("Mara", item, None, PLAIN, dropped) is None
+        assert choose_pairs("Mara", item, None, PLAIN, dropped) == []
     assert dropped == {"gap too small": count}

@@ -51,10 +51,10 @@ def replies_for(
 
 def _reply(body: Body, chooser: Chooser) -> str:
     """Dresses what is said in a voice; the same dress serves every label."""
-    said = _reworded(body.text, chooser)
+    said = reworded(body.text, chooser)
     led = bool(body.fact) and chooser.chance("lead", _LEAD_PERCENT)
     if led:
-        fact = _reworded(body.fact, chooser)
+        fact = reworded(body.fact, chooser)
         said = body.text.replace(body.fact, _led(fact, chooser))
     parts = [said]
     if not led and chooser.chance("opener", _OPENER_PERCENT):
@@ -74,7 +74,7 @@ def _led(clause: str, chooser: Chooser) -> str:
     return upper_first(lead.format(clause=lower_first(clause)))
 
 
-def _reworded(body: str, chooser: Chooser) -> str:
+def reworded(body: str, chooser: Chooser) -> str:
     """The same in other words: a date or habit moved to the front, short forms."""
     front = _FRONTABLE.match(body.rstrip("."))
     if front and chooser.chance("front", _FRONT_PERCENT):
