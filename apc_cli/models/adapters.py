@@ -42,6 +42,13 @@ def add_lora(
     return get_peft_model(model, config)
 
 
+def freeze_in(model: Any, dtype: torch.dtype) -> None:
+    """Keeps frozen weights in `dtype`, so that training under autocast need not cast them."""
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
 def _linear_layer_names(model: Any) -> list[str]:
     """The last part of the name of every linear layer inside the repeated blocks."""
     return sorted(

@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.models.adapters import add_lora, base_reference, load_adapter
+from apc_cli.models.adapters import add_lora, base_reference, freeze_in, load_adapter
 from apc_cli.models.devices import pick_device, pick_dtype
 from apc_cli.models.networks import BiEncoder, BranchingDecoder, FlatClassifier, Network
 from apc_cli.models.references import resolve
@@ -108,7 +108,10 @@ class Discriminator:
             task=_TASKS[architecture],
             skip_layers=skip_layers,
         )
-        return cls(_adapted_network(architecture, adapted, tokenizer, None), description, base)
+        made = cls(_adapted_network(architecture, adapted, tokenizer, None), description, base)
+        if made.trains_in_bf16:
+            freeze_in(adapted, torch.bfloat16)
+        return made
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
         """float32 (texts, labels) for whole texts; a bi-encoder's are query, newline, statement."""

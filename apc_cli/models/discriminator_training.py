@@ -19,10 +19,14 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class LabelledPrompt:
-    """A prompt and, for each of its branches, the target P(label): (branches, labels)."""
+    """A prompt and, for each of its branches, the target P(label): (branches, labels).
+
+    `weights` (branches,) says how much each branch counts in training; without it, all alike.
+    """
 
     prompt: Prompt
     targets: np.ndarray
+    weights: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def fit(
     settings: FitSettings,
     progress: Progress | None = None,
 ) -> None:
-    """Minimises cross entropy to the targets over all branches, in place.
+    """Minimises the weighted mean cross entropy to the targets over all branches, in place.
 
     Raises:
         ApcError: the loss became NaN.
@@ -152,9 +156,15 @@ def rescaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def _loss(discriminator: Discriminator, examples: Sequence[LabelledPrompt]) -> Tensor:
     device = discriminator.network.parameters()[0].device
     targets = torch.tensor(np.concatenate([e.targets for e in examples]), device=device).float()
+    weights = torch.tensor(np.concatenate([_weights(e) for e in examples]), device=device).float()
     with torch.autocast(device.type, torch.bfloat16, enabled=discriminator.trains_in_bf16):
         logits = discriminator.network.logits([example.prompt for example in examples])
-    return -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(1).mean()
+    losses = -(targets * torch.log_softmax(logits.float(), dim=-1)).sum(1)
+    return (losses * weights).sum() / weights.sum()
+
+
+def _weights(example: LabelledPrompt) -> np.ndarray:
+    return np.ones(len(example.targets)) if example.weights is None else example.weights
 
 
 def _batches(costs: Sequence[int], settings: FitSettings) -> list[list[int]]:

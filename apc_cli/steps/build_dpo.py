@@ -101,7 +101,7 @@ def choose_pairs(
     settings: Dpo,
     dropped: Counter[str],
 ) -> list[PreferencePair]:
-    """The best sound reply against the worst one, then the next best against the next worst, and so on.
+    """The best sound reply against the worst one, then the next best and the next worst, and so on.
 
     No reply is used twice; each pair's scores differ by more than the gap. Counts in `dropped` why
     there is no (further) pair, once for a query without any.

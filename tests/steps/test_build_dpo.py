@@ -40,7 +40,8 @@ def test_best_against_worst():
 
 
 def test_several_pairs_share_no_reply_and_stop_at_the_gap():
-    replies = {f"I am {name}.": score for name, score in zip("abcdef", (6, 5, 4, 3.5, 2, 1), strict=True)}
+    scores = {"a": 6, "b": 5, "c": 4, "d": 3.5, "e": 2, "f": 1}
+    replies = {f"I am {name}.": score for name, score in scores.items()}
     two = [("I am a.", "I am f."), ("I am b.", "I am e.")]
     assert all_chosen(replies, Dpo(pairs_per_query=2)) == (two, {})
     assert all_chosen(replies, Dpo(pairs_per_query=9, min_gap=1)) == (two, {})
