@@ -4,7 +4,6 @@ The discriminators' input is split in two, `prefix` + `branch`: the prefix is th
 statements share, so that a decoder reads it once for all of them. Joined, the parts are the text.
 """
 
-import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from apc_cli.records import Message
 from apc_cli.yaml_files import read_mapping
 
-InputStyle = Literal["released", "statement-last", "pair"]
+InputStyle = Literal["released", "statement-last"]
 
 
 class Prompt(NamedTuple):
@@ -31,9 +30,6 @@ _NLI_QUESTION = (
     "For this response, is the given persona entailed, neutral, or contradict to it in natural "
     'language inference? Only answer "entailed", "neutral" or "contradict" without any explanation.'
 )
-
-
-_LETTER = r"[^\W\u3040-\u30ff\u3400-\u9fff]"
 
 
 def relevance_text(character: str, statement: str, query: str) -> str:
@@ -58,9 +54,6 @@ def relevance_prompt(
     """Asks, for each statement, whether it is relevant to the query."""
     if style == "released":
         return Prompt("", tuple(relevance_text(character, s, query) for s in statements))
-    if style == "pair":
-        anonymous = [_without_name(character, statement) for statement in statements]
-        return Prompt(_without_name(character, query) + "\n", tuple(anonymous))
     branches = tuple(f"Fact: {statement}\nAsked about:" for statement in statements)
     return Prompt(f"Somebody asks {character}: {query}\n", branches)
 
@@ -101,12 +94,3 @@ def interview_questions(language: str) -> list[str]:
 def _role_play(language: str) -> dict[str, Any]:
     """The role-play texts of a language."""
     return dict(read_mapping(Path(__file__).parent / "prompts" / "role_play.yaml")[language])
-
-
-def _without_name(character: str, text: str) -> str:
-    """The text with the character's name taken out: it says nothing about the subject.
-
-    Eve is not taken out of "Every", but a name may touch Chinese and Japanese characters.
-    """
-    name = rf"(?<!{_LETTER}){re.escape(character)}(?:['’]s)?(?!{_LETTER})"
-    return re.sub(name, "", text).strip(" ,") or character

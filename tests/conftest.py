@@ -46,7 +46,7 @@ def models(tmp_path_factory):
     _encoder(root / "encoder")
     for seed, pair in enumerate(("reward", "evaluator")):
         folder, yes_no = root / pair, ("no", "yes")
-        _judge(root / "encoder", "bi-encoder", "pair", yes_no, folder / "relevance", seed)
+        _judge(root / "chat", "decoder", "statement-last", yes_no, folder / "relevance", seed)
         labels = ("contradicted", "neutral", "entailed")
         _judge(root / "chat", "decoder", "statement-last", labels, folder / "nli", seed)
     return root

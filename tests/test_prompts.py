@@ -66,25 +66,6 @@ def test_statement_last_shares_all_but_the_statement():
 
 
 @pytest.mark.parametrize(
-    ("character", "statement", "left"),
-    [
-        ("Mara", "Mara's cats are old.", "cats are old."),
-        ("Mara", "Mara’s cats are old.", "cats are old."),
-        ("Mara", "The cats of Mara, a baker.", "The cats of , a baker."),
-        ("Eve", "Every morning Eve runs.", "Every morning  runs."),
-        ("Eve", "Her sister is Evelyn.", "Her sister is Evelyn."),
-        ("アリス", "アリスは学校に行く。", "は学校に行く。"),
-        ("爱丽丝", "我认识爱丽丝吗", "我认识吗"),
-        ("A.B.", "A.B. is here, not AxBx.", "is here, not AxBx."),
-        ("Mara", "Mara", "Mara"),
-    ],
-)
-def test_pair_style_takes_out_the_name_and_nothing_else(character, statement, left):
-    prompt = relevance_prompt("pair", character, [statement], f"Tell me, {character}")
-    assert prompt == ("Tell me\n", (left,))
-
-
-@pytest.mark.parametrize(
     ("language", "words"),
     [("en", "You are Mara."), ("ja", "あなたはMaraです"), ("zh", "你就是Mara")],
 )

@@ -21,32 +21,16 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 
-def add_lora(
-    model: Any, *, rank: int, alpha: int, task: str, dropout: float = 0.0, skip_layers: int = 0
-) -> PeftModel:
-    """A fresh LoRA adapter on every linear layer but the output head.
-
-    `skip_layers` leaves the lowest layers as they are, and training need not reach back to them.
-    """
-    layers = None
-    if skip_layers:
-        layers = list(range(skip_layers, model.config.num_hidden_layers))
+def add_lora(model: Any, *, rank: int, alpha: int, task: str, dropout: float = 0.0) -> PeftModel:
+    """A fresh LoRA adapter on every linear layer but the output head."""
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=_linear_layer_names(model),
-        layers_to_transform=layers,
         task_type=task,
     )
     return get_peft_model(model, config)
-
-
-def freeze_in(model: Any, dtype: torch.dtype) -> None:
-    """Keeps frozen weights in `dtype`, so that training under autocast need not cast them."""
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
 
 
 def _linear_layer_names(model: Any) -> list[str]:

@@ -15,21 +15,19 @@ import numpy as np
 import torch
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
 )
 
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.models.adapters import add_lora, base_reference, freeze_in, load_adapter
+from apc_cli.models.adapters import add_lora, base_reference, load_adapter
 from apc_cli.models.devices import pick_device, pick_dtype
-from apc_cli.models.networks import BiEncoder, BranchingDecoder, FlatClassifier, Network
+from apc_cli.models.networks import BranchingDecoder, FlatClassifier, Network
 from apc_cli.models.references import resolve
 from apc_cli.prompts import InputStyle, Prompt
 
-Architecture = Literal["classifier", "decoder", "bi-encoder"]
+Architecture = Literal["classifier", "decoder"]
 METADATA = "judge.json"
-_TASKS = {"decoder": "SEQ_CLS", "bi-encoder": "FEATURE_EXTRACTION"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,6 @@ class Discriminator:
         style: InputStyle,
         device: str = "auto",
         lora_rank: int = 16,
-        skip_layers: int = 0,
         seed: int = 0,
         languages: tuple[str, ...] = (),
     ) -> "Discriminator":
@@ -105,18 +102,13 @@ class Discriminator:
             model,
             rank=lora_rank,
             alpha=2 * lora_rank,
-            task=_TASKS[architecture],
-            skip_layers=skip_layers,
+            task="SEQ_CLS",
         )
-        made = cls(_adapted_network(architecture, adapted, tokenizer, None), description, base)
-        if made.trains_in_bf16:
-            freeze_in(adapted, torch.bfloat16)
-        return made
+        return cls(BranchingDecoder(adapted, tokenizer), description, base)
 
     def probabilities(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (texts, labels) for whole texts; a bi-encoder's are query, newline, statement."""
-        prompts = [_as_prompt(text, self.description.architecture) for text in texts]
-        found = self.prompt_probabilities(prompts)
+        """float32 (texts, labels) for whole texts."""
+        found = self.prompt_probabilities([Prompt("", (text,)) for text in texts])
         return np.concatenate(found) if found else np.zeros((0, self.width), np.float32)
 
     @property
@@ -157,13 +149,6 @@ class Discriminator:
         self.network.save(directory, self.base, dtype)
         text = json.dumps(asdict(self.description), indent=1) + "\n"
         (directory / METADATA).write_text(text, encoding="utf-8")
-
-
-def _as_prompt(text: str, architecture: Architecture) -> Prompt:
-    if architecture != "bi-encoder":
-        return Prompt("", (text,))
-    query, _, statement = text.partition("\n")
-    return Prompt(query + "\n", (statement,))
 
 
 def _batches(prompts: Sequence[Prompt], network: Network, budget: int) -> Iterator[list[int]]:
@@ -208,29 +193,14 @@ def _load_adapted(
     adapted = load_adapter(model, directory, trainable=trainable)
     if not trainable:
         adapted = adapted.merge_and_unload().eval()
-        small = description.architecture == "bi-encoder"
-        adapted = adapted.to(torch.float32 if small else pick_dtype(dtype, target))
-    tokenizer = _tokenizer(where)
-    network = _adapted_network(description.architecture, adapted, tokenizer, directory)
-    return cls(network, description, base)
-
-
-def _adapted_network(
-    architecture: Architecture, model: Any, tokenizer: Any, directory: Path | None
-) -> Network:
-    if architecture == "decoder":
-        return BranchingDecoder(model, tokenizer)
-    if directory is None:
-        return BiEncoder.fresh(model, tokenizer)
-    return BiEncoder.with_head(model, tokenizer, directory)
+        adapted = adapted.to(pick_dtype(dtype, target))
+    return cls(BranchingDecoder(adapted, _tokenizer(where)), description, base)
 
 
 def _base_model(
     where: str, description: Description, device: torch.device, dtype: torch.dtype
 ) -> Any:
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False, "use_safetensors": True}
-    if description.architecture == "bi-encoder":
-        return AutoModel.from_pretrained(where, **options).to(device)
     if description.architecture == "decoder":
         options["attn_implementation"] = "sdpa"  # takes the boolean mask of branching.py
     model = AutoModelForSequenceClassification.from_pretrained(

@@ -1,8 +1,7 @@
-"""Fits a discriminator to labelled prompts, measures it and calibrates it."""
+"""Fits a discriminator to labelled prompts, and calibrates it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -38,26 +37,6 @@ class FitSettings:
     batch_size: int = 8
     warmup: float = 0.06
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Report:
-    """How well probabilities match labels on held-out data.
-
-    `calibration_error` is the expected calibration error over ten equal bins of confidence;
-    `confusion[i][j]` counts rows of true label i that were given label j.
-    """
-
-    rows: int
-    accuracy: float
-    macro_f1: float
-    calibration_error: float
-    majority: float
-    confusion: list[list[int]]
-
-    def row(self) -> dict[str, Any]:
-        """The report as plain JSON values."""
-        return asdict(self)
 
 
 def fit(
@@ -104,34 +83,6 @@ def predict(
     """(targets, probabilities), each (branches of all examples, labels)."""
     found = discriminator.prompt_probabilities([example.prompt for example in examples])
     return np.concatenate([example.targets for example in examples]), np.concatenate(found)
-
-
-def measure(targets: np.ndarray, probabilities: np.ndarray) -> Report:
-    """Compares probabilities (rows, labels) with target probabilities (rows, labels)."""
-    true, given = targets.argmax(1), probabilities.argmax(1)
-    labels = targets.shape[1]
-    confusion = np.zeros((labels, labels), int)
-    np.add.at(confusion, (true, given), 1)
-    hits = np.diag(confusion)
-    f1 = 2 * hits / np.maximum(confusion.sum(0) + confusion.sum(1), 1)
-    return Report(
-        rows=len(true),
-        accuracy=float((true == given).mean()),
-        macro_f1=float(f1.mean()),
-        calibration_error=calibration_error(probabilities.max(1), true == given),
-        majority=float(confusion.sum(1).max() / len(true)),
-        confusion=confusion.tolist(),
-    )
-
-
-def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean |confidence − accuracy| over bins, weighted by size."""
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(confidence[place == b].mean() - correct[place == b].mean()) * (place == b).mean()
-        for b in np.unique(place)
-    ]
-    return float(sum(gaps))
 
 
 def best_temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:

@@ -1,14 +1,12 @@
-"""The three kinds of network behind a discriminator: prompts in, one logit row per branch out."""
+"""The two kinds of network behind a discriminator: prompts in, one logit row per branch out."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from apc_cli.errors import DataError
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.branching import pack
 from apc_cli.prompts import Prompt
@@ -89,65 +87,3 @@ class BranchingDecoder:
         prefix = self.tokenizer(prompt.prefix, add_special_tokens=False).input_ids
         branches = self.tokenizer(list(prompt.branches), add_special_tokens=False).input_ids
         return prefix[-self.max_prefix :], branches
-
-
-class BiEncoder:
-    """Embeds prefix and branch apart and compares them dimension by dimension.
-
-    logit(yes) = Σ weight_i · u_i · v_i + bias over unit embeddings u, v; with equal weights that is
-    a calibrated cosine similarity. logit(no) is 0.
-    """
-
-    HEAD = "head.safetensors"
-
-    def __init__(self, model: Any, tokenizer: Any, weight: Tensor, bias: Tensor) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-
-    @classmethod
-    def fresh(cls, model: Any, tokenizer: Any) -> "BiEncoder":
-        """Equal weights: a cosine of 0.35 is as likely relevant as not."""
-        scale = 8.0
-        weight = torch.full((model.config.hidden_size,), scale)
-        return cls(model, tokenizer, weight, torch.tensor(-0.35 * scale))
-
-    @classmethod
-    def with_head(cls, model: Any, tokenizer: Any, directory: Path) -> "BiEncoder":
-        """The head saved in the directory."""
-        path = directory / cls.HEAD
-        if not path.is_file():
-            raise DataError(f"{path} is missing: not a complete bi-encoder checkpoint")
-        head = load_file(path)
-        return cls(model, tokenizer, head["weight"].float(), head["bias"].float())
-
-    def logits(self, prompts: Sequence[Prompt]) -> Tensor:
-        prefixes = self._embed([prompt.prefix for prompt in prompts])
-        branches = self._embed([branch for prompt in prompts for branch in prompt.branches])
-        owner = [row for row, prompt in enumerate(prompts) for _ in prompt.branches]
-        yes = (prefixes[owner] * branches * self.weight.to(branches)).sum(-1) + self.bias.to(
-            branches
-        )
-        return torch.stack([torch.zeros_like(yes), yes], dim=-1)
-
-    def cost(self, prompt: Prompt) -> int:
-        return (len(prompt.prefix) + sum(len(branch) for branch in prompt.branches)) // 4 + 1
-
-    def parameters(self) -> list[nn.Parameter]:
-        inner = [p for p in self.model.parameters() if p.requires_grad]
-        return [*inner, self.weight, self.bias]
-
-    def save(self, directory: Path, base: str, dtype: torch.dtype | None) -> None:
-        save_adapter(self.model, directory, base=base, dtype=dtype)
-        head = {"weight": self.weight.detach().cpu(), "bias": self.bias.detach().cpu()}
-        save_file(head, directory / self.HEAD)
-
-    def _embed(self, texts: list[str]) -> Tensor:
-        distinct = list(dict.fromkeys(texts))
-        batch = self.tokenizer(
-            distinct, padding=True, truncation=True, max_length=256, return_tensors="pt"
-        ).to(self.model.device)
-        states = self.model(**batch).last_hidden_state.float()
-        mask = batch["attention_mask"][..., None].float()
-        vectors = nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
-        row = {text: index for index, text in enumerate(distinct)}
-        return vectors[[row[text] for text in texts]]

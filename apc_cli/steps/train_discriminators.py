@@ -12,7 +12,6 @@ from apc_cli.models.discriminator_training import (
     LabelledPrompt,
     best_temperature,
     fit,
-    measure,
     predict,
 )
 from apc_cli.prompts import nli_prompt, relevance_prompt
@@ -23,6 +22,7 @@ from apc_cli.records import (
     RelevanceExample,
     Summary,
 )
+from apc_cli.reports.agreement import agreement
 from apc_cli.splits import hold_out_statements
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _fit_and_measure(
     train, calibration, test = parts
     figures: dict[str, Any] = {"training prompts": len(train)}
     if test:
-        figures["before"] = measure(*predict(judge, test)).row()
+        figures["before"] = agreement(*predict(judge, test)).row()
     judge = judge.calibrated(1.0)
     steps = -(-round(settings.epochs * len(train)) // settings.batch_size)
     with progress.task(f"Training the {kind} discriminator", steps) as task:
@@ -128,7 +128,7 @@ def _fit_and_measure(
         judge = judge.calibrated(best_temperature(*predict(judge, calibration)))
     figures["temperature"] = judge.description.temperature
     if test:
-        held_out, before = measure(*predict(judge, test)), figures["before"]
+        held_out, before = agreement(*predict(judge, test)), figures["before"]
         figures["held out"] = held_out.row()
         if held_out.macro_f1 <= before["macro_f1"]:
             progress.say(

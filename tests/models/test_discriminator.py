@@ -13,13 +13,12 @@ from apc_cli.models.discriminator_training import (
     FitSettings,
     LabelledPrompt,
     best_temperature,
-    calibration_error,
     fit,
-    measure,
     predict,
 )
 from apc_cli.prompts import Prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
+from apc_cli.reports.agreement import agreement
 
 
 def learnable(labels):
@@ -39,7 +38,7 @@ def learnable(labels):
     [
         ("decoder", "chat", "statement-last", NLI_LABELS),
         ("classifier", "encoder", "released", NLI_LABELS),
-        ("bi-encoder", "encoder", "pair", RELEVANCE_LABELS),
+        ("decoder", "chat", "statement-last", RELEVANCE_LABELS),
     ],
 )
 def test_learns_saves_and_loads(models, tmp_path, architecture, base, style, labels):
@@ -48,7 +47,7 @@ def test_learns_saves_and_loads(models, tmp_path, architecture, base, style, lab
     )
     examples = learnable(labels)
     fit(judge, examples, FitSettings(epochs=12, learning_rate=1e-2, batch_size=8))
-    assert measure(*predict(judge, examples)).accuracy > 0.95
+    assert agreement(*predict(judge, examples)).accuracy > 0.95
     judge.calibrated(1.7).save(tmp_path / "judge")
     again = Discriminator.load(
         str(tmp_path / "judge"), labels=labels, device="cpu", dtype="float32"
@@ -168,13 +167,6 @@ def test_missing_directory_and_unknown_package():
             Discriminator.load(name, labels=NLI_LABELS, device="cpu")
 
 
-def test_calibration_error_worked_by_hand():
-    # two bins: confidence 0.95 with accuracy 0.5 (half of the rows), 0.55 with accuracy 1.0
-    confidence = np.array([0.95, 0.95, 0.55, 0.55])
-    correct = np.array([True, False, True, True])
-    assert calibration_error(confidence, correct) == pytest.approx(0.5 * 0.45 + 0.5 * 0.45)
-
-
 def test_temperature_softens_overconfidence():
     targets = np.eye(2)[[0, 0, 0, 1]]
     probabilities = np.tile([0.99, 0.01], (4, 1))  # three in four are right
@@ -184,9 +176,24 @@ def test_temperature_softens_overconfidence():
     assert softened[0] == pytest.approx(0.75, abs=0.01)
 
 
-def test_measure_worked_by_hand():
-    targets = np.eye(2)[[0, 0, 0, 1]]
-    report = measure(targets, np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]))
-    assert report.accuracy == 0.75 and report.majority == 0.75
-    assert report.confusion == [[2, 1], [0, 1]]
-    assert report.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
+def test_branches_count_by_their_weight(models):
+    """A branch of no weight teaches nothing, whatever its target says."""
+    eye, words = np.eye(2, dtype=np.float32), ("water", "guitar")
+    examples = [
+        LabelledPrompt(
+            Prompt(f"Query number {i}?\n", (f"It is about {words[i % 2]}.",) * 2),
+            eye[[i % 2, 1 - i % 2]],
+            np.array([1.0, 0.0]),
+        )
+        for i in range(24)
+    ]
+    judge = Discriminator.create(
+        str(models / "encoder"),
+        labels=RELEVANCE_LABELS,
+        architecture="classifier",
+        style="released",
+        device="cpu",
+    )
+    fit(judge, examples, FitSettings(epochs=12, learning_rate=1e-2, batch_size=8))
+    found = judge.prompt_probabilities([example.prompt for example in examples])
+    assert [int(p[0].argmax()) for p in found] == [i % 2 for i in range(24)]

@@ -1,0 +1,88 @@
+"""How well a judge agrees with labels: is it right, does it know when it is not, does it rank?"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Predicted probabilities against labels.
+
+    Attributes:
+        accuracy: share of rows whose likeliest label is the right one.
+        macro_f1: F1 of each label, averaged over labels.
+        auc: area under the ROC curve of each label that occurs, averaged; NaN for one label alone.
+        calibration_error: expected calibration error over ten equal bins of confidence.
+        brier: mean squared distance to the one-hot label, summed over labels: 0 … 2.
+        majority: accuracy of always giving the commonest label.
+        confusion: `confusion[i][j]` rows of true label i were given label j.
+    """
+
+    rows: int
+    accuracy: float
+    macro_f1: float
+    auc: float
+    calibration_error: float
+    brier: float
+    majority: float
+    confusion: list[list[int]]
+
+    def row(self) -> dict[str, Any]:
+        """The figures as plain JSON values."""
+        return asdict(self)
+
+
+def agreement(targets: np.ndarray, probabilities: np.ndarray) -> Agreement:
+    """Compares probabilities (rows, labels) with target probabilities (rows, labels)."""
+    labels = list(range(targets.shape[1]))
+    true, given = targets.argmax(1), probabilities.argmax(1)
+    confusion = confusion_matrix(true, given, labels=labels)
+    truth = np.eye(len(labels))[true]
+    return Agreement(
+        rows=len(true),
+        accuracy=float((true == given).mean()),
+        macro_f1=float(f1_score(true, given, labels=labels, average="macro", zero_division=0)),
+        auc=_mean_auc(truth, probabilities),
+        calibration_error=calibration_error(probabilities.max(1), true == given),
+        brier=float(((probabilities - truth) ** 2).sum(1).mean()),
+        majority=float(confusion.sum(1).max() / len(true)),
+        confusion=confusion.tolist(),
+    )
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> float:
+    """Expected calibration error: mean |confidence − accuracy| over bins, weighted by size."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs(confidence[place == b].mean() - correct[place == b].mean()) * (place == b).mean()
+        for b in np.unique(place)
+    ]
+    return float(sum(gaps))
+
+
+def ordered_pairs(groups: Sequence[Sequence[tuple[int, float]]]) -> tuple[int, int]:
+    """(pairs in the right order, pairs in all) over groups of (rank, score); rank 1 is best.
+
+    A tie in score is not in order; replies of one rank make no pair.
+    """
+    right = total = 0
+    for group in groups:
+        for (rank, score), (other_rank, other_score) in combinations(group, 2):
+            if rank != other_rank:
+                total += 1
+                right += (rank < other_rank) == (score > other_score) and score != other_score
+    return right, total
+
+
+def _mean_auc(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    areas = [
+        roc_auc_score(truth[:, label], probabilities[:, label])
+        for label in range(truth.shape[1])
+        if 0 < truth[:, label].sum() < len(truth)
+    ]
+    return float(np.mean(areas)) if areas else float("nan")

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from apc_cli.reports.agreement import agreement, calibration_error, ordered_pairs
+
+
+def test_calibration_error_worked_by_hand():
+    # two bins: confidence 0.95 with accuracy 0.5 (half of the rows), 0.55 with accuracy 1.0
+    confidence = np.array([0.95, 0.95, 0.55, 0.55])
+    correct = np.array([True, False, True, True])
+    assert calibration_error(confidence, correct) == pytest.approx(0.5 * 0.45 + 0.5 * 0.45)
+
+
+def test_agreement_worked_by_hand():
+    targets = np.eye(2)[[0, 0, 0, 1]]
+    report = agreement(targets, np.array([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]))
+    assert report.rows == 4 and report.accuracy == 0.75 and report.majority == 0.75
+    assert report.confusion == [[2, 1], [0, 1]]
+    assert report.macro_f1 == pytest.approx((4 / 5 + 2 / 3) / 2)
+    # the one "1" (0.7) is above all three "0"s (0.1, 0.2, 0.6)
+    assert report.auc == 1.0
+    assert report.brier == pytest.approx(2 * (0.1**2 + 0.2**2 + 0.6**2 + 0.3**2) / 4)
+
+
+def test_a_label_that_never_occurs_has_no_area():
+    report = agreement(np.eye(3)[[0, 0]], np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]))
+    assert np.isnan(report.auc) and report.accuracy == 0.5
+
+
+def test_ordered_pairs_worked_by_hand():
+    # 1 > 2 right, 1 > 3 right, 2 > 3 wrong; ranks that are equal do not count; a tie is wrong
+    assert ordered_pairs([[(1, 3.0), (2, 1.0), (3, 2.0)], [(1, 1.0), (1, 2.0)]]) == (2, 3)
+    assert ordered_pairs([[(2, 1.0), (1, 1.0)]]) == (0, 1)
+    assert ordered_pairs([[(2, 0.0), (1, 1.0)], []]) == (1, 1)
