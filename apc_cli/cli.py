@@ -167,6 +167,39 @@ def score(
         raise typer.Exit(4)
 
 
+@app.command("check-judge")
+def check_judge(
+    file: Annotated[str, typer.Argument(help="labelled JSONL rows (see README); - is stdin")],
+    personas: Annotated[
+        Path | None,
+        typer.Option(help="JSON: character → all its statements, for ranked replies"),
+    ] = None,
+    reward: Annotated[
+        bool, typer.Option("--reward", help="check the reward pair, not the evaluator pair")
+    ] = False,
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+) -> None:
+    """Compare the judges with labels that people gave: agreement, calibration, ranking."""
+    import json
+
+    from apc_cli.checking import check_judges
+    from apc_cli.reports.console import agreement_table
+    from apc_cli.scoring import any_character
+
+    shop = (
+        _workshop(character, config, profile, workspace, settings)
+        if character or config
+        else any_character(profile, tuple(settings or ()), workspace, _progress())
+    )
+    report = check_judges(shop, file, personas, reward=reward)
+    _console().print(agreement_table(report))
+    typer.echo(json.dumps(report))
+
+
 @app.command()
 def chat(
     character: CharacterName = None,

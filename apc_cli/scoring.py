@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO, TextIO
 
 from rich.table import Table
 
+from apc_cli import jsonl
 from apc_cli.config import load_config
 from apc_cli.errors import ApcError, ConfigError
 from apc_cli.progress import Progress
@@ -40,7 +41,7 @@ class ScoreCommand:
     def run(self, file: str, output: str, *, explain: bool) -> score.Totals:
         """Validates all rows, loads the pair, then streams."""
         name = "stdin" if file == "-" else file
-        with _source(file) as source:
+        with opened(file) as source:
             rows = score.validate(source, name)
             scorer = self._scorer()
             who = self._shop.character.character if self._shop else None
@@ -67,13 +68,10 @@ class ScoreCommand:
         return table("APC", ["", ""], rows)
 
     def _scorer(self) -> "Scorer":
-        if self._shop:
-            return self._shop.evaluator
-        settings = ("character=the character", *self._settings)
-        nobody = Path(__file__).parent / "profiles" / f"{self._profile}.yaml"
-        config = load_config(None, file=nobody, profile=self._profile, settings=settings)
-        place = Workspace(self._root, config.character.character)
-        return Workshop(config, place, self._progress, Path(".")).evaluator
+        shop = self._shop or any_character(
+            self._profile, self._settings, self._root, self._progress
+        )
+        return shop.evaluator
 
     def _statements_of(self, character: str | None) -> list[str]:
         """The statements in the workspace of a character.
@@ -92,14 +90,24 @@ class ScoreCommand:
         return self._statements[character]
 
 
+def any_character(
+    profile: str, settings: tuple[str, ...], root: Path, progress: Progress
+) -> Workshop:
+    """A workshop of the profile for rows that bring their own characters."""
+    settings = ("character=the character", *settings)
+    nobody = Path(__file__).parent / "profiles" / f"{profile}.yaml"
+    config = load_config(None, file=nobody, profile=profile, settings=settings)
+    return Workshop(config, Workspace(root, config.character.character), progress, Path("."))
+
+
 @contextmanager
-def _source(file: str) -> Iterator[BinaryIO]:
+def opened(file: str) -> Iterator[BinaryIO]:
     """The rows as a file that can be read twice; stdin is kept in a temporary file."""
     if file != "-":
-        with score.open_source(Path(file)) as source:
+        with jsonl.openopened(Path(file)) as source:
             yield source
         return
-    with score.copied(sys.stdin.buffer) as copy:
+    with jsonl.copied(sys.stdin.buffer) as copy:
         yield copy
 
 

@@ -120,3 +120,25 @@ def discriminator_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
                 )
     columns = ["held-out statements", "rows", "accuracy", "majority", "macro-F1", "ECE"]
     return table("Discriminators", columns, rows)
+
+
+def agreement_table(report: Mapping[str, Any]) -> Table:
+    """What `apc check-judge` found: the judge beside the baselines, then the ranking."""
+    rows = []
+    for kind in ("relevance", "nli"):
+        for name, found in report.get(kind, {}).items():
+            if name != "beats_baselines":
+                figures = [found[key] for key in ("accuracy", "macro_f1", "auc")]
+                figures += [found["calibration_error"], found["brier"]]
+                rows.append(
+                    [f"{kind}, {name}", str(found["rows"]), *(f"{value:.3f}" for value in figures)]
+                )
+    if (ranking := report.get("ranking")) and ranking["pairs"]:
+        row = [
+            "replies in the order of their ranks",
+            str(ranking["pairs"]),
+            f"{ranking['in_order']:.3f}",
+        ]
+        rows.append([*row, "", "", "", ""])
+    columns = ["", "rows", "accuracy", "macro-F1", "AUC", "ECE", "Brier"]
+    return table("Agreement with the labels", columns, rows)

@@ -1,15 +1,13 @@
 """APC of each row of a JSONL file, in constant memory and in the file's order."""
 
 import json
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from apc_cli.errors import ApcError, ConfigError, DataError
+from apc_cli import jsonl
+from apc_cli.errors import ApcError, DataError
 
 if TYPE_CHECKING:
     from apc_cli.models.scorer import Scorer
@@ -44,10 +42,9 @@ def validate(source: BinaryIO, name: str) -> int:
     Raises:
         DataError: a line that is not a row, or an id that comes twice.
     """
-    _check_encoding(source, name)
     rows = 0
     first_line: dict[str, int] = {}
-    for number, row in _rows(source, name):
+    for number, row in jsonl.rows(source, name, _ROW_HINT):
         rows += 1
         for key in ("query", "response"):
             if not isinstance(row.get(key), str):
@@ -78,7 +75,7 @@ def run(
     """Writes each row with its score, or with an `error` where it cannot be scored."""
     totals = Totals()
     with progress.task("Scoring", rows) as task:
-        for shard in _shards(_rows(source, name)):
+        for shard in _shards(jsonl.rows(source, name, _ROW_HINT)):
             _score_shard(shard, scorer, character, statements_of, explain)
             for row in shard:
                 _count(row, totals)
@@ -140,47 +137,6 @@ def _shards(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[dict[st
         yield shard
 
 
-def _rows(source: BinaryIO, name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row); lines end with a newline only, so U+2028 may stand in a string."""
-    for number, line in enumerate(source, start=1):
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        if line.strip():
-            yield number, _parse(line, f"{name} line {number}")
-
-
-def _parse(line: bytes, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(
-            line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
-        json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{place}: not UTF-8 (byte {error.start})", "save the file as UTF-8"
-        ) from None
-    except UnicodeEncodeError:
-        raise DataError(f"{place}: a lone surrogate is no character") from None
-    except RecursionError:
-        raise DataError(f"{place}: nested too deeply") from None
-    except ValueError as error:
-        raise DataError(f"{place}: not JSON: {error}", _ROW_HINT) from None
-    if not isinstance(row, dict):
-        raise DataError(f"{place}: not an object", _ROW_HINT)
-    return row
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    row = dict(pairs)
-    if len(row) != len(pairs):
-        raise ValueError("a key is there twice")
-    return row
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 def _check_persona(row: dict[str, Any], place: str) -> None:
     if not isinstance(row.get("character"), str | None):
         raise DataError(f"{place}: `character` must be text", _ROW_HINT)
@@ -192,39 +148,3 @@ def _check_persona(row: dict[str, Any], place: str) -> None:
     )
     if not texts or not statements:
         raise DataError(f"{place}: `statements` must be a list of texts", _ROW_HINT)
-
-
-def open_source(path: Path) -> BinaryIO:
-    """The file, opened for two readings.
-
-    Raises:
-        ConfigError: it does not exist.
-        DataError: it is no plain file of text lines.
-    """
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist", "check the path, or use - for stdin")
-    if path.is_dir():
-        raise DataError(f"{path} is a directory", "give one JSONL file")
-    try:
-        source = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    return source if source.seekable() else copied(source)
-
-
-def copied(stream: BinaryIO) -> BinaryIO:
-    """A stream that can be read only once, as a temporary file."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    shutil.copyfileobj(stream, copy)
-    copy.seek(0)
-    return copy
-
-
-def _check_encoding(source: BinaryIO, name: str) -> None:
-    start = source.read(4)
-    source.seek(0)
-    for unpack, magic in (("zcat", b"\x1f\x8b"), ("zstdcat", b"\x28\xb5\x2f\xfd")):
-        if start.startswith(magic):
-            raise DataError(f"{name} is compressed", f"unpack it: {unpack} FILE | apc score -")
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{name} is UTF-16", "save it as UTF-8")

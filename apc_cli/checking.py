@@ -1,0 +1,35 @@
+"""`apc check-judge` over a file: which pair, the rows, the personas that ranks refer to."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from apc_cli import jsonl
+from apc_cli.errors import DataError
+from apc_cli.scoring import opened
+from apc_cli.steps import check_judge
+from apc_cli.workshop import Workshop
+
+
+def check_judges(
+    shop: Workshop, file: str, personas: Path | None, *, reward: bool
+) -> dict[str, Any]:
+    """The report of `apc check-judge` on a labelled file."""
+    known = _read_personas(personas) if personas else {}
+    with opened(file) as source:
+        name = "stdin" if file == "-" else file
+        rows = check_judge.read_rows(jsonl.rows(source, name, check_judge.ROW_HINT), name)
+    scorer = shop.reward if reward else shop.evaluator
+    return check_judge.run(rows, known, scorer, shop.progress)
+
+
+def _read_personas(path: Path) -> dict[str, list[str]]:
+    """Raises DataError unless the file maps names to lists of statements."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}") from None
+    lists = found.values() if isinstance(found, dict) else [None]
+    if not all(isinstance(v, list) and all(isinstance(s, str) for s in v) for v in lists):
+        raise DataError(f"{path} is not an object of characters with lists of statements")
+    return found

@@ -1,0 +1,93 @@
+"""JSON Lines from anybody: one object a line, or an error that names the line."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from apc_cli.errors import ConfigError, DataError
+
+
+def rows(source: BinaryIO, name: str, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, row) from the start; lines end with a newline only: U+2028 may be in a string.
+
+    Raises:
+        DataError: the file is not UTF-8 text, or a line is no object; `hint` says what a row is.
+    """
+    source.seek(0)
+    _check_encoding(source, name)
+    for number, line in enumerate(source, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            yield number, _parse(line, f"{name} line {number}", hint)
+
+
+def open_source(path: Path) -> BinaryIO:
+    """The file, opened for two readings.
+
+    Raises:
+        ConfigError: it does not exist.
+        DataError: it is no plain file of text lines.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist", "check the path, or use - for stdin")
+    if path.is_dir():
+        raise DataError(f"{path} is a directory", "give one JSONL file")
+    try:
+        source = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return source if source.seekable() else copied(source)
+
+
+def copied(stream: BinaryIO) -> BinaryIO:
+    """A stream that can be read only once, as a temporary file."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    shutil.copyfileobj(stream, copy)
+    copy.seek(0)
+    return copy
+
+
+def _parse(line: bytes, place: str, hint: str) -> dict[str, Any]:
+    try:
+        row = json.loads(
+            line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
+        )
+        json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{place}: not UTF-8 (byte {error.start})", "save the file as UTF-8"
+        ) from None
+    except UnicodeEncodeError:
+        raise DataError(f"{place}: a lone surrogate is no character") from None
+    except RecursionError:
+        raise DataError(f"{place}: nested too deeply") from None
+    except ValueError as error:
+        raise DataError(f"{place}: not JSON: {error}", hint) from None
+    if not isinstance(row, dict):
+        raise DataError(f"{place}: not an object", hint)
+    return row
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise ValueError("a key is there twice")
+    return row
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check_encoding(source: BinaryIO, name: str) -> None:
+    start = source.read(4)
+    source.seek(0)
+    for unpack, magic in (("zcat", b"\x1f\x8b"), ("zstdcat", b"\x28\xb5\x2f\xfd")):
+        if start.startswith(magic):
+            raise DataError(f"{name} is compressed", f"unpack it: {unpack} FILE | apc score -")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{name} is UTF-16", "save it as UTF-8")

@@ -1,0 +1,173 @@
+"""How far a pair of judges can be believed: its agreement with labels that people gave."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from apc_cli.errors import ConfigError, DataError
+from apc_cli.models.baselines import Pair, cross_validated, embedding_cosine, word_overlap
+from apc_cli.models.embedder import Embedder
+from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
+from apc_cli.reports.agreement import agreement, ordered_pairs
+
+if TYPE_CHECKING:
+    from apc_cli.models.scorer import Scorer
+    from apc_cli.progress import Progress
+
+ROW_HINT = (
+    'a row is {"character", "statement", "query"} with "relevant": "yes" or "no", and/or '
+    '"response" with "nli": "contradicted", "neutral" or "entailed"; optional "group" and "rank"'
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One labelled row; a label that is not given is None."""
+
+    character: str
+    statement: str
+    query: str
+    response: str | None
+    relevant: str | None
+    nli: str | None
+    group: str | None
+    rank: int | None
+
+
+def read_rows(numbered: Iterable[tuple[int, dict[str, Any]]], name: str) -> list[Row]:
+    """Checks every row.
+
+    Raises:
+        DataError: a row that is not as ROW_HINT says, or no rows.
+    """
+    rows = [_row(raw, f"{name} line {number}") for number, raw in numbered]
+    if not rows:
+        raise DataError(f"{name} has no rows", ROW_HINT)
+    return rows
+
+
+def run(
+    rows: Sequence[Row],
+    personas: Mapping[str, Sequence[str]],
+    scorer: "Scorer",
+    progress: "Progress",
+) -> dict[str, Any]:
+    """Agreement of both judges with the labels, of two baselines, and of ΔAPC with the ranks.
+
+    `personas` are the statements that ranked replies are scored against; a character that is not
+    there is scored against its statements in `rows`.
+    """
+    report: dict[str, Any] = {}
+    relevance = [row for row in rows if row.relevant]
+    nli = [row for row in rows if row.nli]
+    ranked = [row for row in rows if row.group is not None and row.rank is not None]
+    with progress.task("Judging", 3) as task:
+        if relevance:
+            found = np.array([_relevance(scorer, row) for row in relevance])
+            labels = [RELEVANCE_LABELS.index(str(row.relevant)) for row in relevance]
+            texts = [row.query for row in relevance]
+            report["relevance"] = _compared(found, labels, relevance, texts, RELEVANCE_LABELS)
+        task.advance()
+        if nli:
+            found = np.array([_verdict(scorer, row) for row in nli])
+            labels = [NLI_LABELS.index(str(row.nli)) for row in nli]
+            texts = [str(row.response) for row in nli]
+            report["nli"] = _compared(found, labels, nli, texts, NLI_LABELS)
+        task.advance()
+        if ranked:
+            right, total = ordered_pairs(_ranked(ranked, rows, personas, scorer))
+            report["ranking"] = {"pairs": total, "in_order": right / total if total else None}
+        task.advance()
+    return report
+
+
+def _row(raw: Mapping[str, Any], place: str) -> Row:
+    for key in ("character", "statement", "query"):
+        if not isinstance(raw.get(key), str) or not raw[key].strip():
+            raise DataError(f"{place}: `{key}` must be text", ROW_HINT)
+    for key, labels in (("relevant", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
+        if raw.get(key) is not None and raw[key] not in labels:
+            raise DataError(f"{place}: `{key}` is {raw[key]!r}", f"use one of {', '.join(labels)}")
+    response, rank, group = (raw.get(key) for key in ("response", "rank", "group"))
+    if not isinstance(response, str | None) or (raw.get("nli") and response is None):
+        raise DataError(f"{place}: `response` must be text", ROW_HINT)
+    if not (rank is None or (type(rank) is int and rank > 0)):
+        raise DataError(f"{place}: `rank` must be a whole number from 1", ROW_HINT)
+    if raw.get("relevant") is None and raw.get("nli") is None and rank is None:
+        raise DataError(f"{place}: no label", ROW_HINT)
+    return Row(
+        raw["character"],
+        raw["statement"],
+        raw["query"],
+        response,
+        raw.get("relevant"),
+        raw.get("nli"),
+        None if group is None else str(group),
+        rank,
+    )
+
+
+def _relevance(scorer: "Scorer", row: Row) -> list[float]:
+    yes = float(scorer.relevance(row.character, [row.statement], row.query)[0])
+    return [1 - yes, yes]
+
+
+def _verdict(scorer: "Scorer", row: Row) -> list[float]:
+    [score] = scorer.score(row.character, [row.statement], row.query, [str(row.response)])
+    [found] = score.constraints
+    return [found.contradicted, found.neutral, found.entailed]
+
+
+def _compared(
+    found: np.ndarray,
+    labels: Sequence[int],
+    rows: Sequence[Row],
+    texts: Sequence[str],
+    names: Sequence[str],
+) -> dict[str, Any]:
+    """The judge and the baselines on the same rows; baselines never see the row's character."""
+    truth = np.array(labels)
+    targets = np.eye(len(names))[truth]
+    characters = [row.character for row in rows]
+    pairs = [Pair(row.character, row.statement, t) for row, t in zip(rows, texts, strict=True)]
+    features = {"word overlap": word_overlap(pairs)}
+    if (cosines := _cosines(pairs)) is not None:
+        features["embedding cosine"] = cosines
+    result: dict[str, Any] = {"judge": agreement(targets, found).row()}
+    for name, values in features.items():
+        guessed = cross_validated(values, truth, characters, len(names))
+        result[name] = agreement(targets, guessed).row()
+    best = max(result[name]["accuracy"] for name in features)
+    result["beats_baselines"] = result["judge"]["accuracy"] > best
+    return result
+
+
+def _cosines(pairs: Sequence[Pair]) -> np.ndarray | None:
+    """None where the embedding model is not installed."""
+    try:
+        return embedding_cosine(pairs, Embedder())
+    except ConfigError:
+        return None
+
+
+def _ranked(
+    ranked: Sequence[Row],
+    rows: Sequence[Row],
+    personas: Mapping[str, Sequence[str]],
+    scorer: "Scorer",
+) -> list[list[tuple[int, float]]]:
+    """(rank, ΔAPC) of the distinct replies of each group."""
+    groups: dict[tuple[str, str, str], dict[str, int]] = {}
+    for row in ranked:
+        replies = groups.setdefault((row.character, str(row.group), row.query), {})
+        replies[str(row.response)] = int(row.rank or 0)
+    found = []
+    for (character, _, query), replies in groups.items():
+        own = dict.fromkeys(row.statement for row in rows if row.character == character)
+        statements = personas.get(character) or list(own)
+        scores = scorer.score(character, statements, query, list(replies))
+        ranks = zip(replies.values(), scores, strict=True)
+        found.append([(rank, score.delta) for rank, score in ranks])
+    return found
