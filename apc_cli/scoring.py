@@ -104,7 +104,7 @@ def any_character(
 def opened(file: str) -> Iterator[BinaryIO]:
     """The rows as a file that can be read twice; stdin is kept in a temporary file."""
     if file != "-":
-        with jsonl.openopened(Path(file)) as source:
+        with jsonl.open_source(Path(file)) as source:
             yield source
         return
     with jsonl.copied(sys.stdin.buffer) as copy:

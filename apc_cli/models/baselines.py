@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.model_selection import GroupKFold
 
 from apc_cli.models.embedder import Embedder
 
@@ -43,20 +43,25 @@ def cross_validated(
 ) -> np.ndarray:
     """(rows, classes): each row's probabilities by a model fitted to the other groups.
 
-    With fewer than two groups, or labels of one kind alone, the share of each label.
+    Where the other groups have fewer than two labels to tell apart, the share of each label.
     """
-    names = sorted(set(groups))
-    if len(names) < 2 or len(set(labels.tolist())) < 2:
-        shares = np.bincount(labels, minlength=classes) / len(labels)
-        return np.tile(shares, (len(labels), 1))
     found = np.zeros((len(labels), classes))
-    folds = GroupKFold(min(_FOLDS, len(names)))
-    model = LogisticRegression(max_iter=1000)
-    known = np.unique(labels)
-    found[:, known] = cross_val_predict(
-        model, features, labels, groups=groups, cv=folds, method="predict_proba"
-    )
+    number = len(set(groups))
+    if number < 2:
+        found[:] = _shares(labels, classes)
+        return found
+    for rest, fold in GroupKFold(min(_FOLDS, number)).split(features, labels, groups):
+        known = np.unique(labels[rest])
+        if len(known) < 2:
+            found[fold] = _shares(labels[rest], classes)
+        else:
+            model = LogisticRegression(max_iter=1000).fit(features[rest], labels[rest])
+            found[np.ix_(fold, known)] = model.predict_proba(features[fold])
     return found
+
+
+def _shares(labels: np.ndarray, classes: int) -> np.ndarray:
+    return np.bincount(labels, minlength=classes) / len(labels)
 
 
 def _overlap(pair: Pair) -> float:

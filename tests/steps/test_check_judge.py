@@ -1,0 +1,125 @@
+"""`apc check-judge`: what it measures, and labelled files that are not as they should be."""
+
+import json
+
+import numpy as np
+import pytest
+from quiet import Quiet
+
+from apc_cli.errors import DataError
+from apc_cli.models.baselines import Pair, cross_validated, word_overlap
+from apc_cli.models.scorer import Scorer
+from apc_cli.records import NLI_LABELS
+from apc_cli.steps.check_judge import read_rows, run
+
+STATEMENTS = ["Mara is a baker.", "Mara owns two cats."]
+
+
+def row(**changes):
+    return {
+        "character": "Mara",
+        "statement": STATEMENTS[0],
+        "query": "What do you do?",
+        "response": "I bake.",
+        "relevant": "yes",
+        "nli": "entailed",
+    } | changes
+
+
+def rows(*raw):
+    return read_rows(enumerate(raw, start=1), "f")
+
+
+@pytest.fixture(scope="module")
+def scorer(models):
+    folder = models / "evaluator"
+    return Scorer.load(relevance=str(folder / "relevance"), nli=str(folder / "nli"), device="cpu")
+
+
+def test_the_judge_s_figures_are_those_of_its_own_probabilities(scorer):
+    data = rows(
+        row(),
+        row(statement=STATEMENTS[1], relevant="no", nli="neutral"),
+        row(character="Ole", statement="Ole sings.", response="Never.", nli="contradicted"),
+    )
+    report = run(data, {}, scorer, Quiet())
+    hits = []
+    for item in data:
+        [score] = scorer.score(item.character, [item.statement], item.query, [item.response])
+        [found] = score.constraints
+        given = np.argmax([found.contradicted, found.neutral, found.entailed])
+        hits.append(NLI_LABELS[given] == item.nli)
+        assert found.relevance == scorer.relevance(item.character, [item.statement], item.query)[0]
+    assert report["nli"]["judge"]["accuracy"] == pytest.approx(np.mean(hits))
+    assert report["relevance"]["judge"]["rows"] == 3
+    assert "ranking" not in report and "word overlap" in report["nli"]
+
+
+def test_ranks_are_compared_with_delta_over_the_whole_persona(scorer):
+    replies = ["I bake bread.", "I am a dentist.", "Well."]
+    data = rows(*(row(response=r, group="g", rank=i) for i, r in enumerate(replies, 1)))
+    scores = [s.delta for s in scorer.score("Mara", STATEMENTS, data[0].query, replies)]
+    expected = np.mean([scores[0] > scores[1], scores[0] > scores[2], scores[1] > scores[2]])
+    report = run(data, {"Mara": STATEMENTS}, scorer, Quiet())
+    assert report["ranking"] == {"pairs": 3, "in_order": pytest.approx(expected)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"relevant": "maybe"}, "line 1: `relevant` is 'maybe'"),
+        ({"nli": "contradict"}, "line 1: `nli` is 'contradict'"),
+        ({"response": None}, "line 1: `response` must be text"),
+        ({"statement": " "}, "line 1: `statement` must be text"),
+        ({"character": 7}, "line 1: `character` must be text"),
+        ({"rank": 0}, "line 1: `rank`"),
+        ({"relevant": None, "nli": None}, "line 1: no label"),
+    ],
+)
+def test_a_wrong_row_is_named(changes, message):
+    with pytest.raises(DataError, match=message):
+        rows(row(**changes))
+
+
+def test_a_file_without_rows():
+    with pytest.raises(DataError, match="f has no rows"):
+        rows()
+
+
+def test_word_overlap_worked_by_hand():
+    # without the name: "is a baker" → "a" and "baker" are there, "is" is not
+    pairs = [Pair("Mara", "Mara is a baker.", "A baker? Me, Mara?"), Pair("M", "M.", "x")]
+    assert word_overlap(pairs).tolist() == [[pytest.approx(2 / 3)], [0.0]]
+
+
+def test_baselines_never_see_the_character_they_judge():
+    """One character's labels are turned round: a model that saw them would be right there."""
+    features = np.tile([[0.0], [1.0]], (20, 1))
+    labels = np.tile([0, 1], 20)
+    groups = np.repeat(["a", "b", "c", "d"], 10)
+    labels[groups == "d"] = 1 - labels[groups == "d"]
+    given = cross_validated(features, labels, groups.tolist(), 2).argmax(1)
+    assert (given == labels)[groups == "a"].all()
+    assert not (given == labels)[groups == "d"].any()
+    alone = cross_validated(features[:4], labels[:4], ["a"] * 4, 3)
+    assert alone.tolist() == [[0.5, 0.5, 0.0]] * 4
+
+
+def test_the_command_prints_a_table_and_json(project, apc):
+    (project / "gold.jsonl").write_text(json.dumps(row()) + "\n" + json.dumps(row(nli="neutral")))
+    code, out, err = apc("check-judge", "gold.jsonl", "--character", "Mara", "--profile", "offline")
+    assert code == 0, err
+    assert json.loads(out)["nli"]["judge"]["rows"] == 2
+    assert "Agreement with the labels" in err and "nli, word overlap" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [("{", 65, "not JSON"), ("", 65, "no rows"), (None, 2, "does not exist")],
+)
+def test_a_bad_file_is_one_line(project, apc, content, code, words):
+    if content is not None:
+        (project / "gold.jsonl").write_text(content)
+    found = apc("check-judge", "gold.jsonl", "--profile", "offline")
+    assert found[0] == code and found[1] == "" and words in found[2]
+    assert found[2].startswith("error: ") and found[2].count("\n") == 1
