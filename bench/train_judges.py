@@ -42,7 +42,7 @@ BESIDE = 0.5
 """What a statement counts that is neither asked about nor settled by the reply."""
 _SETTINGS = (
     *("personas", "generated", "others", "epochs"),
-    *("learning_rate", "batch_size", "order"),
+    *("learning_rate", "batch_size", "order", "start"),
 )
 
 
@@ -147,15 +147,7 @@ def train(options: argparse.Namespace) -> None:
     random.Random(seed).shuffle(generated)
     generated = generated[: options.generated]
     corpus = examples_of(kind, written, options.others, seed)
-    judge = Discriminator.create(
-        BASE,
-        labels=LABELS[kind],
-        architecture="decoder",
-        style="statement-last",
-        lora_rank=options.rank or RANKS[kind],
-        seed=seed,
-        languages=("en",),
-    )
+    judge = _start(options, seed)
     started = time.time()
 
     def show(step: int, steps: int, loss: float) -> None:
@@ -176,6 +168,22 @@ def train(options: argparse.Namespace) -> None:
         "seconds": round(time.time() - started),
     }
     finish(judge, options, held_out, facts)
+
+
+def _start(options: argparse.Namespace, seed: int) -> Discriminator:
+    """An untrained judge, or the one in `options.start` to train further."""
+    labels = LABELS[options.kind]
+    if options.start:
+        return Discriminator.load(options.start, labels=labels, trainable=True).calibrated(1.0)
+    return Discriminator.create(
+        BASE,
+        labels=labels,
+        architecture="decoder",
+        style="statement-last",
+        lora_rank=options.rank or RANKS[options.kind],
+        seed=seed,
+        languages=("en",),
+    )
 
 
 def average(options: argparse.Namespace) -> None:
@@ -252,6 +260,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rank", type=int, help="of the LoRA adapter, instead of the usual one")
     parser.add_argument("--order", type=int, default=0, help="seed of the order of the data")
+    parser.add_argument("--start", help="a judge to train further, instead of a new one")
     parser.add_argument("--average", nargs="+", help="directories of runs to average instead")
     parser.add_argument("--measure", help="measure the judges in this directory instead")
     parser.add_argument("--gold", type=Path)

@@ -63,7 +63,7 @@ class BranchingDecoder:
 
     def logits(self, prompts: Sequence[Prompt]) -> Tensor:
         groups = [self._tokens(prompt) for prompt in prompts]
-        batch = pack(groups, self.tokenizer.pad_token_id, self.model.device)
+        batch = pack(groups, self.tokenizer.pad_token_id or 0, self.model.device)
         classifier = getattr(self.model, "get_base_model", lambda: self.model)()
         states = classifier.model(
             input_ids=batch.input_ids,

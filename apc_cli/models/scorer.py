@@ -55,6 +55,16 @@ class Scorer:
             known.update(zip(new, found[:, _YES].tolist(), strict=True))
         return np.array([known[s] for s in statements])
 
+    def relevances(self, items: Sequence[tuple[str, str, str]]) -> np.ndarray:
+        """P(label) of each (character, statement, query), shape (items, 2), as RELEVANCE_LABELS."""
+        prompts = [relevance_prompt(self._relevance.style, c, [s], q) for c, s, q in items]
+        return np.concatenate(self._relevance.prompt_probabilities(prompts))
+
+    def verdicts(self, items: Sequence[tuple[str, str, str, str]]) -> np.ndarray:
+        """P(label) of each (character, statement, query, response), (items, 3), as NLI_LABELS."""
+        prompts = [nli_prompt(self._nli.style, c, [s], q, r) for c, s, q, r in items]
+        return np.concatenate(self._nli.prompt_probabilities(prompts))
+
     def score(
         self, character: str, statements: Sequence[str], query: str, responses: Sequence[str]
     ) -> list[Score]:

@@ -65,13 +65,15 @@ def run(
     ranked = [row for row in rows if row.group is not None and row.rank is not None]
     with progress.task("Judging", 3) as task:
         if relevance:
-            found = np.array([_relevance(scorer, row) for row in relevance])
+            found = scorer.relevances([(r.character, r.statement, r.query) for r in relevance])
             labels = [RELEVANCE_LABELS.index(str(row.relevant)) for row in relevance]
             texts = [row.query for row in relevance]
             report["relevance"] = _compared(found, labels, relevance, texts, RELEVANCE_LABELS)
         task.advance()
         if nli:
-            found = np.array([_verdict(scorer, row) for row in nli])
+            found = scorer.verdicts(
+                [(r.character, r.statement, r.query, str(r.response)) for r in nli]
+            )
             labels = [NLI_LABELS.index(str(row.nli)) for row in nli]
             texts = [str(row.response) for row in nli]
             report["nli"] = _compared(found, labels, nli, texts, NLI_LABELS)
@@ -107,17 +109,6 @@ def _row(raw: Mapping[str, Any], place: str) -> Row:
         None if group is None else str(group),
         rank,
     )
-
-
-def _relevance(scorer: "Scorer", row: Row) -> list[float]:
-    yes = float(scorer.relevance(row.character, [row.statement], row.query)[0])
-    return [1 - yes, yes]
-
-
-def _verdict(scorer: "Scorer", row: Row) -> list[float]:
-    [score] = scorer.score(row.character, [row.statement], row.query, [str(row.response)])
-    [found] = score.constraints
-    return [found.contradicted, found.neutral, found.entailed]
 
 
 def _compared(
