@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ import yaml
 from apc_cli.errors import DataError
 from apc_cli.models.corpus import Exchange, LabelledReply, Persona, load_corpus
 
+_TITLES = {"the", "of", "The", "Captain", "Inspector", "Agent", "Detective", "Madame"}
 CORPUS = sorted((Path(__file__).parents[2] / "data" / "corpus").glob("*.yaml"))
 
 
@@ -67,6 +69,63 @@ def test_an_error_names_file_persona_and_fault(tmp_path: Path, change, message: 
     assert "a.yaml: persona 1 (Odile Marchetti)" in str(caught.value)
 
 
+def read_twice(tmp_path: Path, reading: object) -> list[Persona]:
+    """The corpus file of `persona()` with a second reading beside it."""
+    for folder, content in (("corpus", [persona()]), ("readings", reading)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.yaml").write_text(yaml.safe_dump(content))
+    return load_corpus(tmp_path / "corpus" / "a.yaml")
+
+
+def reading(relevant: list[int], entailed: list[int], contradicted: list[int]) -> list[dict]:
+    labels = {"entailed": entailed, "contradicted": contradicted}
+    exchanges = [{"relevant": relevant, "replies": [labels]}]
+    return [{"character": "Odile Marchetti", "exchanges": exchanges}]
+
+
+@pytest.mark.parametrize(
+    ("labels", "unclear_relevance", "unclear_nli"),
+    [
+        (([0], [0], []), (), ()),
+        (([1], [0], []), (0, 1), ()),
+        (([0], [0, 1], []), (), (1,)),
+        (([0], [], [0]), (), (0,)),
+        (([0], [], []), (), (0,)),
+    ],
+)
+def test_where_two_readers_differ_the_label_is_unclear(
+    tmp_path: Path, labels, unclear_relevance, unclear_nli
+) -> None:
+    [odile] = read_twice(tmp_path, reading(*labels))
+    [exchange] = odile.exchanges
+    assert exchange.unclear == unclear_relevance and exchange.relevant == (0,)
+    assert exchange.replies[0].unclear == unclear_nli and exchange.replies[0].entailed == (0,)
+    [alone] = load_corpus(tmp_path / "corpus" / "a.yaml", readings=False)
+    assert alone.exchanges[0].unclear == alone.exchanges[0].replies[0].unclear == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.append(r[0]), "2 personas, expected 1"),
+        (lambda r: r[0].update(character="Odile"), "is about 'Odile'"),
+        (lambda r: r[0]["exchanges"].clear(), "0 exchanges, expected 1"),
+        (lambda r: r[0]["exchanges"][0]["replies"].clear(), "0 replies, expected 1"),
+        (lambda r: r[0]["exchanges"][0].update(relevant=[9]), "relevant has 9"),
+    ],
+)
+def test_a_reading_that_does_not_fit_is_refused(tmp_path: Path, change, message: str) -> None:
+    wrong = reading([0], [0], [])
+    change(wrong)
+    with pytest.raises(DataError, match=message):
+        read_twice(tmp_path, wrong)
+
+
+def test_labels_by_place() -> None:
+    reply = LabelledReply("x", entailed=(0,), contradicted=(2,))
+    assert [reply.label(i) for i in range(3)] == [2, 1, 0]
+
+
 @pytest.mark.parametrize("content", ["a: [", "", "character: Odile"])
 def test_a_file_that_is_no_list_of_personas(tmp_path: Path, content: str) -> None:
     with pytest.raises(DataError, match="a.yaml"):
@@ -81,9 +140,9 @@ def test_a_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
 def test_the_shipped_corpus_is_valid(path: Path) -> None:
     for persona in load_corpus(path):
-        first_name = persona.character.split()[0]
+        names = [word for word in re.findall(r"[\w'-]+", persona.character) if word not in _TITLES]
         for statement in persona.statements:
-            assert persona.character in statement or first_name in statement, statement
+            assert any(name in statement for name in names), statement
         replies = [reply for exchange in persona.exchanges for reply in exchange.replies]
         assert any(reply.entailed for reply in replies), persona.character
         assert any(reply.contradicted for reply in replies), persona.character
