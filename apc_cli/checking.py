@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from apc_cli import jsonl
-from apc_cli.errors import DataError
+from apc_cli.errors import ConfigError, DataError
 from apc_cli.scoring import opened
 from apc_cli.steps import check_judge
 from apc_cli.workshop import Workshop
@@ -24,7 +24,9 @@ def check_judges(
 
 
 def _read_personas(path: Path) -> dict[str, list[str]]:
-    """Raises DataError unless the file maps names to lists of statements."""
+    """The statements of each character; raises ConfigError or DataError where there are none."""
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist", "check the path given to --personas")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

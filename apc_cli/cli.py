@@ -1,4 +1,4 @@
-"""The command line: options, the seven commands, and errors as text with an exit code.
+"""The command line: options, commands, and errors as text with an exit code.
 
 Each command imports what it runs, so that `apc --help` loads nothing heavy.
 """
@@ -197,7 +197,7 @@ def check_judge(
     )
     report = check_judges(shop, file, personas, reward=reward)
     _console().print(agreement_table(report))
-    typer.echo(json.dumps(report))
+    typer.echo(json.dumps(report, allow_nan=False))
 
 
 @app.command()
@@ -354,22 +354,23 @@ def main() -> None:
     for name, value in _QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
     signal.signal(signal.SIGTERM, _terminate)
-    debug = bool(os.environ.get("APC_DEBUG"))
-    if not debug:
+    if not os.environ.get("APC_DEBUG"):
         warnings.simplefilter("ignore")
     try:
         sys.exit(app(standalone_mode=False))
     except typer.TyperException as error:
         sys.exit(_report_usage(error))
-    except ApcError as error:
-        if debug:
+    except (ApcError, OSError) as error:
+        if os.environ.get("APC_DEBUG") or (isinstance(error, OSError) and not error.strerror):
             raise
-        hint = f" — {error.hint}" if error.hint else ""
-        sys.exit(_report(f"{error}{hint}", error.exit_code))
-    except OSError as error:
-        if debug or error.strerror is None:
-            raise
-        sys.exit(_report(f"{error.strerror}: {error.filename or 'APC_DEBUG=1 shows where'}", 1))
+        sys.exit(_report_failure(error))
+
+
+def _report_failure(error: ApcError | OSError) -> int:
+    if isinstance(error, OSError):
+        return _report(f"{error.strerror}: {error.filename or 'APC_DEBUG=1 shows where'}", 1)
+    hint = f" — {error.hint}" if error.hint else ""
+    return _report(f"{error}{hint}", error.exit_code)
 
 
 def _report_usage(error: typer.TyperException) -> int:

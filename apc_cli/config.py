@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from apc_cli.errors import ConfigError
 from apc_cli.yaml_files import flatten, merge, parse_setting, read_mapping
@@ -96,6 +96,12 @@ class WarmUp(Section):
     max_statements: Positive = 3
     learning_rate: Rate = 2e-4
     batch_size: Positive = 8
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.min_statements > self.max_statements:
+            raise ValueError("min_statements is larger than max_statements")
+        return self
 
 
 class Dpo(Section):

@@ -88,6 +88,8 @@ def _check_encoding(source: BinaryIO, name: str) -> None:
     source.seek(0)
     for unpack, magic in (("zcat", b"\x1f\x8b"), ("zstdcat", b"\x28\xb5\x2f\xfd")):
         if start.startswith(magic):
-            raise DataError(f"{name} is compressed", f"unpack it: {unpack} FILE | apc score -")
+            raise DataError(
+                f"{name} is compressed", f"unpack it first: {unpack} FILE, and give - as the file"
+            )
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{name} is UTF-16", "save it as UTF-8")

@@ -157,6 +157,10 @@ class Pipeline:
         for key, value in facts["config"].items():
             if entry["config"].get(key) != value:
                 yield f"{key} changed"
+        for part in ("inputs", "config"):
+            yield from (
+                f"{name} is no longer used" for name in entry[part] if name not in facts[part]
+            )
         if entry["version"] != facts["version"]:
             yield "apc makes it in a new way"
 

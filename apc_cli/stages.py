@@ -6,7 +6,8 @@ from apc_cli.pipeline import Stage
 SOURCE = "source text"
 _WHO = ("character", "language")
 _TEACHER = ("seed", "teacher.backend", "teacher.model")
-_PROMPT = ("policy.method", "policy.rag_top_k", "policy.model")
+_RETRIEVAL = ("policy.method", "policy.rag_top_k")
+_PROMPT = (*_RETRIEVAL, "policy.model")
 _SAMPLING = (
     "policy.quantization",
     "policy.max_new_tokens",
@@ -22,7 +23,10 @@ def stages_for(config: Configuration) -> list[Stage]:
     """The stages of this configuration; warm-up only where it is asked for."""
     character = config.character
     own_judges = character.discriminators.source == "train"
-    judge_reads = ("discriminators",) if own_judges else ()
+    pair, evaluator = character.discriminators, character.evaluator
+    judge_reads = ("discriminators",) if own_judges else shipped(pair.relevance, pair.nli)
+    base_reads = shipped(pair.base_relevance, pair.base_nli)
+    evaluator_reads = shipped(evaluator.relevance, evaluator.nli)
     judge_keys = () if own_judges else ("discriminators.relevance", "discriminators.nli")
     start_reads = ("warm_up",) if character.warm_up.epochs else ()
     lora = ("dpo.lora_rank", "dpo.lora_alpha")
@@ -35,13 +39,14 @@ def stages_for(config: Configuration) -> list[Stage]:
         Stage("label-data", ("statements.jsonl", "queries.jsonl"),
               ("relevance.jsonl", "nli.jsonl"),
               (*_WHO, *_TEACHER, "teacher.other_queries", "teacher.other_replies")),
-        Stage("train-discriminators", ("relevance.jsonl", "nli.jsonl"), ("discriminators",),
+        Stage("train-discriminators", ("relevance.jsonl", "nli.jsonl", *base_reads),
+              ("discriminators",),
               ("character", "seed", *(f"discriminators.{key}" for key in (
                   "base_relevance", "base_nli", "relevance_epochs", "nli_epochs",
                   "learning_rate", "batch_size", "test_share")))),
         Stage("experience", ("statements.jsonl", "queries.jsonl", *judge_reads),
               ("experience.jsonl",),
-              (*_WHO, *_TEACHER, *_PROMPT, *_HELD_OUT, *judge_keys,
+              (*_WHO, *_TEACHER, *_RETRIEVAL, *_HELD_OUT, *judge_keys,
                "warm_up.min_statements", "warm_up.max_statements")),
         Stage("warm-up", ("experience.jsonl", "statements.jsonl", *judge_reads), ("warm_up",),
               (*_WHO, *_PROMPT, "seed", *judge_keys, *lora, "policy.quantization",
@@ -57,9 +62,15 @@ def stages_for(config: Configuration) -> list[Stage]:
                *(f"dpo.{key}" for key in ("beta", "epochs", "learning_rate", "batch_size",
                                           "micro_batch_size", "sft_weight")))),
         Stage("evaluation",
-              ("statements.jsonl", "queries.jsonl", "adapter", *start_reads, *judge_reads),
+              tuple(dict.fromkeys(("statements.jsonl", "queries.jsonl", "adapter", *start_reads,
+                                   *judge_reads, *evaluator_reads))),
               ("evaluation.json",),
               (*_WHO, *_PROMPT, *_SAMPLING, *judge_keys, "seed", "evaluator", "evaluation")),
     ]  # fmt: skip
     warming = ("experience", "warm-up")
     return [s for s in stages if s.name not in warming or character.warm_up.epochs]
+
+
+def shipped(*references: str) -> tuple[str, ...]:
+    """Those that name a judge of this package: a newer release may bring another of the name."""
+    return tuple(dict.fromkeys(name for name in references if name.startswith("judge:")))

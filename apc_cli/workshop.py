@@ -25,7 +25,7 @@ from apc_cli.records import (
     Summary,
 )
 from apc_cli.splits import hold_out_queries
-from apc_cli.stages import SOURCE, stages_for
+from apc_cli.stages import SOURCE, shipped, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -57,8 +57,12 @@ class Workshop:
 
     def pipeline(self) -> Pipeline:
         """The character's pipeline over this workspace."""
+        from apc_cli.models.references import shipped_judge
+
         stages = stages_for(self.config)
-        return Pipeline(stages, self.config, self.workspace, {SOURCE: self.source})
+        judges = {name for stage in stages for name in shipped(*stage.reads)}
+        sources = {name: shipped_judge(name) for name in judges}
+        return Pipeline(stages, self.config, self.workspace, {SOURCE: self.source} | sources)
 
     def preflight(self, stages: Collection[str]) -> None:
         """Finds out what would stop these stages before any of them costs time or money.

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from apc_cli.errors import DataError
 from apc_cli.models.corpus import Exchange, LabelledReply, load_corpus, reading_of
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 
@@ -22,7 +23,7 @@ CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 
 def blind(path: Path) -> None:
     """Prints the personas without their labels."""
-    for persona in load_corpus(path):
+    for persona in load_corpus(path, readings=False):
         print(f"- character: {persona.character}\n  statements:")
         for number, statement in enumerate(persona.statements):
             print(f"    {number}: {statement}")
@@ -48,8 +49,15 @@ def adopt(path: Path, answers: Path) -> None:
             labels["replies"] = [given[reply.text] for reply in exchange.replies]
     target = path.parent.parent / "readings" / path.name
     text = yaml.safe_dump(entries, sort_keys=False, default_flow_style=None, allow_unicode=True)
+    before = target.read_text(encoding="utf-8") if target.exists() else None
     target.write_text(text, encoding="utf-8")
-    reading_of(path)  # refuses what does not fit
+    try:
+        reading_of(path)
+    except DataError:
+        target.unlink()
+        if before is not None:
+            target.write_text(before, encoding="utf-8")
+        raise
     print(f"{target.name}: {len(entries)} personas")
 
 

@@ -104,6 +104,12 @@ def test_a_setting_redoes_only_what_depends_on_it(trained, apc):
     assert "adapter" in changed and changed <= {"adapter", "evaluation.json"}
 
 
+def test_an_input_that_is_no_longer_used_is_noticed(trained, apc):
+    code, _, err = apc("train", *OFFLINE, "--set", "warm_up.epochs=0", "--dry-run")
+    assert code == 0
+    assert "will run build-dpo: warm_up is no longer used" in err
+
+
 def test_white_space_in_the_wiki_redoes_one_stage(trained, apc):
     wiki = trained / "wiki" / "Mara_wiki.txt"
     wiki.write_text(wiki.read_text() + "\n\n")

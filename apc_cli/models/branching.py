@@ -38,14 +38,8 @@ class BranchedBatch:
     ends: list[list[int]]
 
 
-def pack(
-    groups: Sequence[TokenGroup], pad_id: int, device: torch.device, *, both_ways: bool = False
-) -> BranchedBatch:
-    """Lays groups out as one padded batch.
-
-    With `both_ways`, tokens also see what comes after them inside the prefix, or inside their own
-    branch.
-    """
+def pack(groups: Sequence[TokenGroup], pad_id: int, device: torch.device) -> BranchedBatch:
+    """Lays groups out as one padded batch."""
     rows = [_lay_out(prefix, branches) for prefix, branches in groups]
     width = max(len(ids) for ids, *_ in rows)
     input_ids = torch.full((len(rows), width), pad_id)
@@ -55,7 +49,7 @@ def pack(
         input_ids[row, : len(ids)] = torch.tensor(ids)
         position_ids[row, : len(ids)] = torch.tensor(positions)
         branch_ids[row, : len(ids)] = torch.tensor(owners)
-    allowed = _visibility(branch_ids.to(device), both_ways)
+    allowed = _visibility(branch_ids.to(device))
     return BranchedBatch(
         input_ids.to(device), position_ids.to(device), allowed, [r[3] for r in rows]
     )
@@ -74,12 +68,11 @@ def _lay_out(
     return ids, positions, owners, ends
 
 
-def _visibility(owners: Tensor, both_ways: bool) -> Tensor:
-    """(rows, 1, tokens, tokens): (earlier) tokens of the prefix and of one's own branch."""
+def _visibility(owners: Tensor) -> Tensor:
+    """(rows, 1, tokens, tokens): earlier tokens of the prefix and of one's own branch."""
     width, options = owners.shape[1], {"dtype": torch.bool, "device": owners.device}
+    earlier = torch.ones(width, width, **options).tril()
     same_branch = owners[:, :, None] == owners[:, None, :]
     from_prefix = (owners == 0)[:, None, :]
-    visible = same_branch | from_prefix
-    if not both_ways:
-        visible = visible & torch.ones(width, width, **options).tril()
+    visible = earlier & (same_branch | from_prefix)
     return visible[:, None] | torch.eye(width, **options)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -173,6 +173,13 @@ def _read_description(directory: Path, labels: tuple[str, ...]) -> Description:
         description = Description(**(fields | lists))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{directory / METADATA} cannot be read: {error}") from error
+    for key, known in (("architecture", Architecture), ("style", InputStyle)):
+        if getattr(description, key) not in get_args(known):
+            given = getattr(description, key)
+            raise DataError(
+                f"{directory / METADATA}: {key} '{given}' is unknown",
+                "it was made by another version of apc: train it again",
+            )
     if description.labels != labels:
         raise DataError(f"{directory} has labels {description.labels}, expected {labels}")
     return description

@@ -41,7 +41,7 @@ def resolve(reference: str) -> str:
     if reference.startswith("package:"):
         return str(_packaged_model(reference.removeprefix("package:")))
     if reference.startswith("judge:"):
-        return str(_shipped_judge(reference.removeprefix("judge:")))
+        return str(shipped_judge(reference))
     path = Path(reference).expanduser()
     looks_local = reference.startswith((".", "/", "~")) or path.is_absolute()
     if looks_local and not path.is_dir():
@@ -52,7 +52,7 @@ def resolve(reference: str) -> str:
 def check(reference: str) -> None:
     """Raises what `resolve` would for a judge or a package that is not installed, at no cost."""
     if reference.startswith("judge:"):
-        config = _shipped_judge(reference.removeprefix("judge:")) / "adapter_config.json"
+        config = shipped_judge(reference) / "adapter_config.json"
         check(json.loads(config.read_text())["base_model_name_or_path"])
     elif reference.startswith("package:"):
         _find_package(reference.removeprefix("package:"))
@@ -64,7 +64,13 @@ def cache_dir() -> Path:
     return Path(os.environ.get("APC_CACHE") or default)
 
 
-def _shipped_judge(name: str) -> Path:
+def shipped_judge(reference: str) -> Path:
+    """The directory of a `judge:PAIR/KIND` that ships in this package.
+
+    Raises:
+        ConfigError: no judge of that name ships.
+    """
+    name = reference.removeprefix("judge:")
     path = Path(__file__).parent.parent / "judges" / name
     if not (path / "judge.json").is_file():
         raise ConfigError(f"no judge named '{name}' ships with apc", "use reward/… or evaluator/…")

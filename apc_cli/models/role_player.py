@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
+    StoppingCriteria,
+    StoppingCriteriaList,
     TextIteratorStreamer,
 )
 from transformers.utils import is_bitsandbytes_available
@@ -141,13 +143,17 @@ class RolePlayer:
         return replies
 
     def stream(self, conversation: Sequence[Message], sampling: Sampling) -> Iterator[str]:
-        """One reply, piece by piece as it is written."""
+        """One reply, piece by piece as it is written; a reader that goes away stops the writing."""
         inputs = self._encode([self.prompt_text(conversation)])
         streamer = TextIteratorStreamer(
             self.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=300
         )
         torch.manual_seed(sampling.seed)
-        options = self._generation_options(sampling) | {"streamer": streamer}
+        left = Event()
+        options = self._generation_options(sampling) | {
+            "streamer": streamer,
+            "stopping_criteria": StoppingCriteriaList([_StopWhen(left)]),
+        }
         failures: list[Exception] = []
 
         def generate() -> None:
@@ -159,8 +165,11 @@ class RolePlayer:
 
         worker = Thread(target=generate, daemon=True)
         worker.start()
-        yield from streamer
-        worker.join()
+        try:
+            yield from streamer
+        finally:
+            left.set()
+            worker.join()
         if failures:
             raise failures[0]
 
@@ -209,6 +218,16 @@ class RolePlayer:
             "repetition_penalty": sampling.repetition_penalty,
             "pad_token_id": self.tokenizer.pad_token_id,
         }
+
+
+class _StopWhen(StoppingCriteria):
+    """Stops all sequences once the event is set."""
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+
+    def __call__(self, input_ids: Any, scores: Any, **options: Any) -> torch.Tensor:
+        return torch.full((len(input_ids),), self._event.is_set(), device=input_ids.device)
 
 
 def clean(text: str, character: str = "") -> str:

@@ -16,7 +16,7 @@ class Agreement:
     Attributes:
         accuracy: share of rows whose likeliest label is the right one.
         macro_f1: F1 of each label, averaged over labels.
-        auc: area under the ROC curve of each label that occurs, averaged; NaN for one label alone.
+        auc: area under the ROC curve of each label that occurs, averaged; None for one label alone.
         calibration_error: expected calibration error over ten equal bins of confidence.
         brier: mean squared distance to the one-hot label, summed over labels: 0 … 2.
         majority: accuracy of always giving the commonest label.
@@ -26,7 +26,7 @@ class Agreement:
     rows: int
     accuracy: float
     macro_f1: float
-    auc: float
+    auc: float | None
     calibration_error: float
     brier: float
     majority: float
@@ -79,10 +79,10 @@ def ordered_pairs(groups: Sequence[Sequence[tuple[int, float]]]) -> tuple[int, i
     return right, total
 
 
-def _mean_auc(truth: np.ndarray, probabilities: np.ndarray) -> float:
+def _mean_auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
     areas = [
         roc_auc_score(truth[:, label], probabilities[:, label])
         for label in range(truth.shape[1])
         if 0 < truth[:, label].sum() < len(truth)
     ]
-    return float(np.mean(areas)) if areas else float("nan")
+    return float(np.mean(areas)) if areas else None

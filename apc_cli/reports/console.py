@@ -131,7 +131,11 @@ def agreement_table(report: Mapping[str, Any]) -> Table:
                 figures = [found[key] for key in ("accuracy", "macro_f1", "auc")]
                 figures += [found["calibration_error"], found["brier"]]
                 rows.append(
-                    [f"{kind}, {name}", str(found["rows"]), *(f"{value:.3f}" for value in figures)]
+                    [
+                        f"{kind}, {name}",
+                        str(found["rows"]),
+                        *("–" if v is None else f"{v:.3f}" for v in figures),
+                    ]
                 )
     if (ranking := report.get("ranking")) and ranking["pairs"]:
         row = [

@@ -68,7 +68,11 @@ def run(
         sum(length(getattr(p, side)[0]["content"]) for p in pairs) / len(pairs)
         for side in ("chosen", "rejected")
     ]
-    figures = {"mean gap": round(gap, 3), "words chosen / rejected": [round(w, 1) for w in words]}
+    figures = {
+        "queries with a pair": len(texts) - sum(dropped.values()),
+        "mean gap": round(gap, 3),
+        "words chosen / rejected": [round(w, 1) for w in words],
+    }
     return Summary(len(pairs), dict(dropped), figures)
 
 
@@ -103,8 +107,8 @@ def choose_pairs(
 ) -> list[PreferencePair]:
     """The best sound reply against the worst one, then the next best and the next worst, and so on.
 
-    No reply is used twice; each pair's scores differ by more than the gap. Counts in `dropped` why
-    there is no (further) pair, once for a query without any.
+    No reply is used twice; each pair's scores differ by more than the gap. For a query without any
+    pair, `dropped` counts why.
     """
     ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
     ranked = list({reply: (score, reply) for score, reply in ranked}.values())

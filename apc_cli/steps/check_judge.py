@@ -60,7 +60,7 @@ def run(
     there is scored against its statements in `rows`.
     """
     report: dict[str, Any] = {}
-    relevance = [row for row in rows if row.relevant]
+    relevance = _one_a_query(rows)
     nli = [row for row in rows if row.nli]
     ranked = [row for row in rows if row.group is not None and row.rank is not None]
     with progress.task("Judging", 3) as task:
@@ -68,7 +68,9 @@ def run(
             found = scorer.relevances([(r.character, r.statement, r.query) for r in relevance])
             labels = [RELEVANCE_LABELS.index(str(row.relevant)) for row in relevance]
             texts = [row.query for row in relevance]
-            report["relevance"] = _compared(found, labels, relevance, texts, RELEVANCE_LABELS)
+            report["relevance"] = _compared(
+                found, labels, relevance, texts, RELEVANCE_LABELS, progress
+            )
         task.advance()
         if nli:
             found = scorer.verdicts(
@@ -76,7 +78,7 @@ def run(
             )
             labels = [NLI_LABELS.index(str(row.nli)) for row in nli]
             texts = [str(row.response) for row in nli]
-            report["nli"] = _compared(found, labels, nli, texts, NLI_LABELS)
+            report["nli"] = _compared(found, labels, nli, texts, NLI_LABELS, progress)
         task.advance()
         if ranked:
             right, total = ordered_pairs(_ranked(ranked, rows, personas, scorer))
@@ -86,29 +88,46 @@ def run(
 
 
 def _row(raw: Mapping[str, Any], place: str) -> Row:
+    _check_labels(raw, place)
+    response, rank, group = (raw.get(key) for key in ("response", "rank", "group"))
+    if not isinstance(response, str | None) or (raw.get("nli") and response is None):
+        raise DataError(f"{place}: `response` must be text", ROW_HINT)
+    if not (rank is None or (type(rank) is int and rank > 0)):
+        raise DataError(f"{place}: `rank` must be a whole number from 1", ROW_HINT)
+    if (rank is None) != (group is None) or (rank and response is None):
+        raise DataError(f"{place}: `group`, `rank` and `response` belong together", ROW_HINT)
+    texts = (raw["character"], raw["statement"], raw["query"], response)
+    name = None if group is None else str(group)
+    return Row(*texts, raw.get("relevant"), raw.get("nli"), name, rank)
+
+
+def _check_labels(raw: Mapping[str, Any], place: str) -> None:
     for key in ("character", "statement", "query"):
         if not isinstance(raw.get(key), str) or not raw[key].strip():
             raise DataError(f"{place}: `{key}` must be text", ROW_HINT)
     for key, labels in (("relevant", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
         if raw.get(key) is not None and raw[key] not in labels:
             raise DataError(f"{place}: `{key}` is {raw[key]!r}", f"use one of {', '.join(labels)}")
-    response, rank, group = (raw.get(key) for key in ("response", "rank", "group"))
-    if not isinstance(response, str | None) or (raw.get("nli") and response is None):
-        raise DataError(f"{place}: `response` must be text", ROW_HINT)
-    if not (rank is None or (type(rank) is int and rank > 0)):
-        raise DataError(f"{place}: `rank` must be a whole number from 1", ROW_HINT)
-    if raw.get("relevant") is None and raw.get("nli") is None and rank is None:
+    if all(raw.get(key) is None for key in ("relevant", "nli", "rank")):
         raise DataError(f"{place}: no label", ROW_HINT)
-    return Row(
-        raw["character"],
-        raw["statement"],
-        raw["query"],
-        response,
-        raw.get("relevant"),
-        raw.get("nli"),
-        None if group is None else str(group),
-        rank,
-    )
+
+
+def _one_a_query(rows: Sequence[Row]) -> list[Row]:
+    """One row for each (character, statement, query) with a relevance label: replies repeat it.
+
+    Raises:
+        DataError: two rows give it different labels.
+    """
+    found: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        if row.relevant:
+            known = found.setdefault((row.character, row.statement, row.query), row)
+            if known.relevant != row.relevant:
+                raise DataError(
+                    f"{row.statement!r} is both relevant and not to {row.query!r}",
+                    "give every row of one statement and query the same `relevant`",
+                )
+    return list(found.values())
 
 
 def _compared(
@@ -117,14 +136,18 @@ def _compared(
     rows: Sequence[Row],
     texts: Sequence[str],
     names: Sequence[str],
+    progress: "Progress",
 ) -> dict[str, Any]:
-    """The judge and the baselines on the same rows; baselines never see the row's character."""
+    """The judge and the baselines on the same rows; baselines never see the row's character.
+
+    With one character alone there is nothing to fit a baseline to but its shares of labels.
+    """
     truth = np.array(labels)
     targets = np.eye(len(names))[truth]
     characters = [row.character for row in rows]
     pairs = [Pair(row.character, row.statement, t) for row, t in zip(rows, texts, strict=True)]
     features = {"word overlap": word_overlap(pairs)}
-    if (cosines := _cosines(pairs)) is not None:
+    if (cosines := _cosines(pairs, progress)) is not None:
         features["embedding cosine"] = cosines
     result: dict[str, Any] = {"judge": agreement(targets, found).row()}
     for name, values in features.items():
@@ -135,12 +158,14 @@ def _compared(
     return result
 
 
-def _cosines(pairs: Sequence[Pair]) -> np.ndarray | None:
-    """None where the embedding model is not installed."""
+def _cosines(pairs: Sequence[Pair], progress: "Progress") -> np.ndarray | None:
+    """None, and a word about it, where the embedding model is not installed."""
     try:
-        return embedding_cosine(pairs, Embedder())
-    except ConfigError:
+        embedder = Embedder()
+    except ConfigError as error:
+        progress.say(f"no embedding baseline: {error} — {error.hint}")
         return None
+    return embedding_cosine(pairs, embedder)
 
 
 def _ranked(
@@ -153,7 +178,9 @@ def _ranked(
     groups: dict[tuple[str, str, str], dict[str, int]] = {}
     for row in ranked:
         replies = groups.setdefault((row.character, str(row.group), row.query), {})
-        replies[str(row.response)] = int(row.rank or 0)
+        rank = replies.setdefault(str(row.response), int(row.rank or 0))
+        if rank != row.rank:
+            raise DataError(f"one reply to {row.query!r} has the ranks {rank} and {row.rank}")
     found = []
     for (character, _, query), replies in groups.items():
         own = dict.fromkeys(row.statement for row in rows if row.character == character)

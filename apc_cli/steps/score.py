@@ -56,7 +56,6 @@ def validate(source: BinaryIO, name: str) -> int:
                 raise DataError(f"{name}: id {identity!r} is on line {earlier} and line {number}")
     if rows == 0:
         raise DataError(f"{name} has no rows", _ROW_HINT)
-    source.seek(0)
     return rows
 
 

@@ -1,6 +1,7 @@
 """The role-play model: templates, sampling, likelihood, SFT and DPO on a two-layer model."""
 
 import shutil
+import threading
 
 import pytest
 import torch
@@ -63,6 +64,14 @@ def test_padding_does_not_change_a_greedy_reply(player):
 def test_stream_gives_a_whole_reply(player):
     text = "".join(player.stream(TALK, Sampling(max_new_tokens=6, seed=1)))
     assert text and "<|im" not in text
+
+
+def test_a_reader_that_goes_away_stops_the_writing(player):
+    before = threading.active_count()
+    replies = player.stream(TALK, Sampling(max_new_tokens=900, seed=1))
+    next(replies)
+    replies.close()
+    assert threading.active_count() == before
 
 
 def test_a_crash_while_streaming_reaches_the_reader(player):

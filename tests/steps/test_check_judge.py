@@ -43,15 +43,17 @@ def test_the_judge_s_figures_are_those_of_its_own_probabilities(scorer):
         row(character="Ole", statement="Ole sings.", response="Never.", nli="contradicted"),
     )
     report = run(data, {}, scorer, Quiet())
-    hits = []
+    hits, asked = [], []
     for item in data:
         [score] = scorer.score(item.character, [item.statement], item.query, [item.response])
         [found] = score.constraints
         given = np.argmax([found.contradicted, found.neutral, found.entailed])
         hits.append(NLI_LABELS[given] == item.nli)
-        assert found.relevance == scorer.relevance(item.character, [item.statement], item.query)[0]
+        relevance = scorer.relevance(item.character, [item.statement], item.query)[0]
+        asked.append((relevance > 0.5) == (item.relevant == "yes"))
     assert report["nli"]["judge"]["accuracy"] == pytest.approx(np.mean(hits))
     assert report["relevance"]["judge"]["rows"] == 3
+    assert report["relevance"]["judge"]["accuracy"] == pytest.approx(np.mean(asked))
     assert "ranking" not in report and "word overlap" in report["nli"]
 
 
@@ -73,12 +75,23 @@ def test_ranks_are_compared_with_delta_over_the_whole_persona(scorer):
         ({"statement": " "}, "line 1: `statement` must be text"),
         ({"character": 7}, "line 1: `character` must be text"),
         ({"rank": 0}, "line 1: `rank`"),
+        ({"rank": 1}, "belong together"),
+        ({"group": "g"}, "belong together"),
+        ({"rank": 1, "group": "g", "response": None, "nli": None}, "belong together"),
         ({"relevant": None, "nli": None}, "line 1: no label"),
     ],
 )
 def test_a_wrong_row_is_named(changes, message):
     with pytest.raises(DataError, match=message):
         rows(row(**changes))
+
+
+def test_labels_that_disagree_with_themselves(scorer):
+    with pytest.raises(DataError, match="both relevant and not"):
+        run(rows(row(), row(response="x", relevant="no")), {}, scorer, Quiet())
+    ranked = [row(group="g", rank=rank) for rank in (1, 2)]
+    with pytest.raises(DataError, match="ranks 1 and 2"):
+        run(rows(*ranked), {}, scorer, Quiet())
 
 
 def test_a_file_without_rows():
@@ -109,7 +122,9 @@ def test_the_command_prints_a_table_and_json(project, apc):
     (project / "gold.jsonl").write_text(json.dumps(row()) + "\n" + json.dumps(row(nli="neutral")))
     code, out, err = apc("check-judge", "gold.jsonl", "--character", "Mara", "--profile", "offline")
     assert code == 0, err
-    assert json.loads(out)["nli"]["judge"]["rows"] == 2
+    report = json.loads(out, parse_constant=pytest.fail)
+    assert report["nli"]["judge"]["rows"] == 2
+    assert report["relevance"]["judge"]["rows"] == 1 and report["relevance"]["judge"]["auc"] is None
     assert "Agreement with the labels" in err and "nli, word overlap" in err
 
 
