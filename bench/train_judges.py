@@ -1,18 +1,19 @@
 """Trains the judges that ship in apc_cli/judges/ again from scratch.
 
-    python bench/train_judges.py --pair evaluator --kind nli --out apc_cli/judges
-    python bench/train_judges.py --measure apc_cli/judges --gold FILE.jsonl
+    python bench/train_judges.py --pair evaluator --kind nli
+    python bench/train_judges.py --pair evaluator --kind nli --order 1 --out /tmp/run1
+    python bench/train_judges.py --pair evaluator --kind nli --average RUN0 RUN1
 
 The two pairs share nothing but their base models: each has its own half of the generator's
 attribute kinds, its own half of the personas in data/corpus/, and its own seeds. Every tenth corpus
-persona is held out from both, for choosing settings and for the temperature.
+persona is held out from both, for choosing settings and for the temperature: the calibration error
+there flatters a little. `apc check-judge` measures on labels of your own.
 """
 
 import argparse
 import json
 import random
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,23 +115,6 @@ def examples_of(kind: str, personas: list[Persona], others: int, seed: int) -> l
     return make(personas, others, seed)
 
 
-def gold_examples(kind: str, path: Path, style: str) -> list[LabelledPrompt]:
-    """The rows of a labelled JSONL file (see README: scoring)."""
-    examples = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        who, statements, query = row["character"], [row["statement"]], row["query"]
-        if kind == "relevance":
-            prompt = relevance_prompt(style, who, statements, query)
-            label = RELEVANCE_LABELS.index(row["relevant"])
-        else:
-            prompt = nli_prompt(style, who, statements, query, row["response"])
-            label = NLI_LABELS.index(row["nli"])
-        target = np.eye(len(LABELS[kind]), dtype=np.float32)[[label]]
-        examples.append(LabelledPrompt(prompt, target))
-    return examples
-
-
 def _generated(seed: int, personas: int) -> list[Persona]:
     if not personas:
         return []
@@ -164,7 +148,8 @@ def train(options: argparse.Namespace) -> None:
         "generated_prompts": len(generated),
         "corpus_prompts": len(corpus),
         "corpus_personas": len(written),
-        "settings": {key: vars(options)[key] for key in _SETTINGS},
+        "settings": {key: vars(options)[key] for key in _SETTINGS}
+        | {"rank": options.rank or RANKS[kind]},
         "seconds": round(time.time() - started),
     }
     finish(judge, options, held_out, facts)
@@ -194,6 +179,8 @@ def average(options: argparse.Namespace) -> None:
         for same in zip(*(run.network.parameters() for run in runs), strict=True):
             same[0].copy_(torch.stack(list(same)).mean(0))
     cards = [json.loads((Path(path) / "training.json").read_text()) for path in options.average]
+    if any((card["pair"], card["kind"]) != (options.pair, options.kind) for card in cards):
+        raise SystemExit(f"these are not all runs of {options.pair} {options.kind}")
     facts = {key: cards[0][key] for key in ("generated_prompts", "corpus_prompts")}
     facts |= {
         "corpus_personas": cards[0]["corpus_personas"],
@@ -220,7 +207,7 @@ def finish(
     temperature = best_temperature(targets[central], probabilities[central])
     judge.calibrated(temperature).save(folder, dtype=torch.float16)
     probabilities = rescaled(probabilities, temperature)
-    card = {"base": BASE} | facts
+    card = {"base": BASE, "pair": options.pair, "kind": kind} | facts
     card |= {
         "held_out_personas": [p.character for p in held_out],
         "temperature": temperature,
@@ -234,23 +221,11 @@ def finish(
     print(json.dumps(card["held_out"]))
 
 
-def measure_all(options: argparse.Namespace) -> None:
-    """Accuracy of every judge below a directory on a labelled file."""
-    for pair in PAIRS:
-        for kind, labels in LABELS.items():
-            folder = Path(options.measure) / pair / kind
-            if not folder.is_dir():
-                continue
-            judge = Discriminator.load(str(folder), labels=labels)
-            report = agreement(*predict(judge, gold_examples(kind, options.gold, judge.style)))
-            print(pair, kind, json.dumps(replace(report).row()))
-
-
 def main() -> None:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--pair", choices=PAIRS)
-    parser.add_argument("--kind", choices=LABELS)
+    parser.add_argument("--pair", choices=PAIRS, required=True)
+    parser.add_argument("--kind", choices=LABELS, required=True)
     parser.add_argument("--out", default="apc_cli/judges")
     parser.add_argument("--personas", type=int, default=1500)
     parser.add_argument("--generated", type=int, default=4000, help="generated prompts used")
@@ -262,11 +237,8 @@ def main() -> None:
     parser.add_argument("--order", type=int, default=0, help="seed of the order of the data")
     parser.add_argument("--start", help="a judge to train further, instead of a new one")
     parser.add_argument("--average", nargs="+", help="directories of runs to average instead")
-    parser.add_argument("--measure", help="measure the judges in this directory instead")
-    parser.add_argument("--gold", type=Path)
     options = parser.parse_args()
-    steps = {"measure": measure_all, "average": average}
-    next((step for name, step in steps.items() if getattr(options, name)), train)(options)
+    (average if options.average else train)(options)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,11 @@ def run(
     progress: "Progress",
 ) -> Summary:
     """Writes experience.jsonl; `told` names the statements that an answer to a query tells."""
-    items = [(query.query, tuple(told(query))) for query in queries]
+    items = []
+    with progress.task("Choosing what answers tell", len(queries)) as task:
+        for query in queries:
+            items.append((query.query, tuple(told(query))))
+            task.advance()
     with progress.task("Writing faithful answers", len(items)) as task:
         answers = teacher.write_answers(character, items)
         task.advance(len(items))
