@@ -21,12 +21,11 @@ WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 
 
-def add_lora(model: Any, *, rank: int, alpha: int, task: str, dropout: float = 0.0) -> PeftModel:
+def add_lora(model: Any, *, rank: int, alpha: int, task: str) -> PeftModel:
     """A fresh LoRA adapter on every linear layer but the output head."""
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        lora_dropout=dropout,
         target_modules=_linear_layer_names(model),
         task_type=task,
     )
