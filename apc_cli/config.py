@@ -80,6 +80,7 @@ class Policy(Section):
     max_new_tokens: Positive = 256
     temperature: Rate = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
     repetition_penalty: Rate = 1.0
     batch_size: Positive = 16
 

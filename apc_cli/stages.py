@@ -13,6 +13,7 @@ _SAMPLING = (
     "policy.max_new_tokens",
     "policy.temperature",
     "policy.top_p",
+    "policy.min_p",
     "policy.repetition_penalty",
     "policy.batch_size",
 )

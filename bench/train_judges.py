@@ -30,6 +30,7 @@ from apc_cli.models.discriminator_training import (
     rescaled,
 )
 from apc_cli.models.personas import generate, halves
+from apc_cli.models.recitals import recitals
 from apc_cli.prompts import nli_prompt, relevance_prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 from apc_cli.reports.agreement import agreement
@@ -42,7 +43,7 @@ RANKS = {"relevance": 4, "nli": 14}
 BESIDE = 0.5
 """What a statement counts that is neither asked about nor settled by the reply."""
 _SETTINGS = (
-    *("personas", "generated", "others", "epochs"),
+    *("personas", "generated", "recitals", "others", "epochs"),
     *("learning_rate", "batch_size", "order", "start"),
 )
 
@@ -131,6 +132,10 @@ def train(options: argparse.Namespace) -> None:
     random.Random(seed).shuffle(generated)
     generated = generated[: options.generated]
     corpus = examples_of(kind, written, options.others, seed)
+    recited = []
+    if kind == "nli" and options.recitals:
+        told = [recitals(persona, options.recitals, seed) for persona in written]
+        recited = nli_examples(told, options.others, seed)
     judge = _start(options, seed)
     started = time.time()
 
@@ -142,11 +147,13 @@ def train(options: argparse.Namespace) -> None:
     settings = FitSettings(
         options.epochs, options.learning_rate, options.batch_size, seed=options.order
     )
-    print(f"{pair} {kind}: {len(generated)} + {len(corpus)} prompts", flush=True)
-    fit(judge, generated + corpus, settings, show)
+    counts = f"{len(generated)} generated + {len(corpus)} corpus + {len(recited)} recitals"
+    print(f"{pair} {kind}: {counts}", flush=True)
+    fit(judge, generated + corpus + recited, settings, show)
     facts = {
         "generated_prompts": len(generated),
         "corpus_prompts": len(corpus),
+        "recitals": len(recited),
         "corpus_personas": len(written),
         "settings": {key: vars(options)[key] for key in _SETTINGS}
         | {"rank": options.rank or RANKS[kind]},
@@ -181,7 +188,7 @@ def average(options: argparse.Namespace) -> None:
     cards = [json.loads((Path(path) / "training.json").read_text()) for path in options.average]
     if any((card["pair"], card["kind"]) != (options.pair, options.kind) for card in cards):
         raise SystemExit(f"these are not all runs of {options.pair} {options.kind}")
-    facts = {key: cards[0][key] for key in ("generated_prompts", "corpus_prompts")}
+    facts = {key: cards[0][key] for key in ("generated_prompts", "corpus_prompts", "recitals")}
     facts |= {
         "corpus_personas": cards[0]["corpus_personas"],
         "runs": [card["settings"] | {"seconds": card["seconds"]} for card in cards],
@@ -228,8 +235,9 @@ def main() -> None:
     parser.add_argument("--kind", choices=LABELS, required=True)
     parser.add_argument("--out", default="apc_cli/judges")
     parser.add_argument("--personas", type=int, default=1500)
-    parser.add_argument("--generated", type=int, default=4000, help="generated prompts used")
-    parser.add_argument("--others", type=int, default=2, help="further statements a prompt")
+    parser.add_argument("--generated", type=int, default=3000, help="generated prompts used")
+    parser.add_argument("--recitals", type=int, default=6, help="reciting replies a corpus persona")
+    parser.add_argument("--others", type=int, default=3, help="further statements a prompt")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=32)

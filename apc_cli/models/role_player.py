@@ -34,6 +34,7 @@ class Sampling:
     max_new_tokens: int = 256
     temperature: float = 1.0
     top_p: float = 1.0
+    min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int = 0
 
@@ -44,6 +45,7 @@ class Sampling:
             max_new_tokens=policy.max_new_tokens,
             temperature=policy.temperature,
             top_p=policy.top_p,
+            min_p=policy.min_p,
             repetition_penalty=policy.repetition_penalty,
             seed=seed,
         )
@@ -196,11 +198,27 @@ class RolePlayer:
         self, conversations: Sequence[Sequence[Message]], n: int, sampling: Sampling
     ) -> list[list[str]]:
         inputs = self._encode([self.prompt_text(c) for c in conversations])
-        options = self._generation_options(sampling) | {"num_return_sequences": n}
+        options = self._generation_options(sampling)
+        if n > 1:
+            options["past_key_values"] = self._read_once(inputs, n)
+            inputs = {name: rows.repeat_interleave(n, dim=0) for name, rows in inputs.items()}
         output = self.model.generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
         texts = [clean(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
         return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+    def _read_once(self, inputs: dict[str, torch.Tensor], n: int) -> Any:
+        """The cache of the prompts without their last token, read once and repeated n times."""
+        mask = inputs["attention_mask"][:, :-1]
+        cache = self.model(
+            input_ids=inputs["input_ids"][:, :-1],
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=True,
+            logits_to_keep=1,
+        ).past_key_values
+        cache.batch_repeat_interleave(n)
+        return cache
 
     def _encode(self, texts: list[str]) -> dict[str, torch.Tensor]:
         batch = self.tokenizer(
@@ -214,6 +232,7 @@ class RolePlayer:
             "max_new_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
+            "min_p": sampling.min_p or None,
             "top_k": 0,
             "repetition_penalty": sampling.repetition_penalty,
             "pad_token_id": self.tokenizer.pad_token_id,

@@ -10,6 +10,7 @@ _FIRST_PERSON = re.compile(
 _AS_AI = re.compile(
     r"\b(?:as an? (?:ai|language model)|i(?:'m| am) an? (?:ai|language model))\b", re.I
 )
+_SENTENCE_END = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
 
@@ -37,7 +38,7 @@ def flaws(reply: str, character: str) -> list[str]:
     if len(found) < 2:
         return ["empty"]
     problems = []
-    if is_repetitive(found):
+    if is_repetitive(found) or says_a_sentence_twice(reply):
         problems.append("repeated")
     if is_third_person(reply, character):
         problems.append("third person")
@@ -57,6 +58,14 @@ def is_repetitive(found: Sequence[str]) -> bool:
         return True
     units = _runs(found, width)
     return len(units) >= 20 and len(set(units)) < len(units) / 2.5
+
+
+def says_a_sentence_twice(reply: str) -> bool:
+    """A sentence of three words or more (six Chinese or Japanese characters) comes again."""
+    width = 6 if _CJK.search(reply) else 3
+    said = [tuple(words(sentence)) for sentence in _SENTENCE_END.split(reply)]
+    long = [sentence for sentence in said if len(sentence) >= width]
+    return len(set(long)) < len(long)
 
 
 def _runs(found: Sequence[str], width: int) -> list[tuple[str, ...]]:

@@ -248,3 +248,22 @@ def test_a_damaged_checkpoint_is_passed_over(models, tmp_path):
 def test_missing_adapter_is_told(models, tmp_path):
     with pytest.raises(DataError, match="adapter_model.safetensors"):
         RolePlayer.load(str(models / "chat"), adapter=tmp_path, device="cpu")
+
+
+def test_reading_the_prompt_once_changes_no_reply(player):
+    talks = [TALK, [{"role": "user", "content": "And what else do you do all day long?"}]]
+    sampling = Sampling(max_new_tokens=12, temperature=0.8, seed=5)
+    inputs = player._encode([player.prompt_text(talk) for talk in talks])
+    torch.manual_seed(5)
+    options = player._generation_options(sampling) | {"num_return_sequences": 3}
+    plain = player.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
+    expected = [clean(t) for t in player.tokenizer.batch_decode(plain, skip_special_tokens=True)]
+    assert sum(player.sample(talks, 3, sampling), []) == expected
+    assert len(set(expected)) > 3
+
+
+def test_a_high_min_p_leaves_only_the_likeliest_token(player):
+    sampling = Sampling(max_new_tokens=8, min_p=0.999, seed=1)
+    [replies] = player.sample([TALK], 4, sampling)
+    assert len(set(replies)) == 1
+    assert len(set(player.sample([TALK], 4, Sampling(max_new_tokens=8, seed=1))[0])) > 1

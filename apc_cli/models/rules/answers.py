@@ -16,6 +16,13 @@ def answer_for(
 ) -> str:
     """The statements in the first person, one sentence each; some follow on from the one before."""
     chooser = Chooser(seed, "answer", character, query, *statements)
+    return " ".join(sentences_for(statements, character, own, chooser))
+
+
+def sentences_for(
+    statements: Sequence[str], character: str, own: Pronouns | None, chooser: Chooser
+) -> list[str]:
+    """One first-person sentence a statement, some with a link to the one before."""
     sentences = []
     for number, statement in enumerate(statements):
         said = reworded(first_person(statement, character, own), chooser)
@@ -23,4 +30,4 @@ def answer_for(
             link = chooser.pick(f"link{number}", bank("phrasings")["links"])
             said = upper_first(link.format(clause=lower_first(said)))
         sentences.append(said)
-    return " ".join(sentences)
+    return sentences

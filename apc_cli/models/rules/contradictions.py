@@ -1,6 +1,7 @@
 """Statements that a given one rules out: one detail changed, or the whole denied."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 
 from apc_cli.models.rules.banks import Chooser, bank
@@ -9,6 +10,7 @@ from apc_cli.models.rules.first_person import first_person
 from apc_cli.models.rules.names import names_of
 from apc_cli.models.rules.negation import denials
 from apc_cli.models.rules.pronouns import Pronouns
+from apc_cli.models.rules.tokens import Token
 from apc_cli.models.rules.topics import main_topic
 
 _DENIAL_PERCENT = 12
@@ -23,8 +25,7 @@ def contradictions_of(
     """First-person clauses that contradict the statement, the preferred first."""
     chooser = Chooser(seed, "contradicted", character, statement)
     tokens = names_of(character).tokenise(statement)
-    found = chooser.order("changes", changes(tokens, chooser))
-    ranked = [change.text for change in sorted(found, key=lambda change: change.rank)]
+    ranked = _changed(tokens, chooser)
     denied = chooser.order("denials", denials(tokens, own))
     first = bool(denied) and chooser.chance("deny", _DENIAL_PERCENT)
     texts = denied[:1] * first + ranked + denied
@@ -34,6 +35,16 @@ def contradictions_of(
     elif not ranked and chooser.chance("topic", _TOPIC_PERCENT):
         spoken = chooser.order("topic", topic_denials(statement, character))[:1] + spoken
     return tuple(dict.fromkeys(spoken)) or (_flat(chooser),)
+
+
+def changed_details(statement: str, character: str, chooser: Chooser) -> list[str]:
+    """The statement, still in the third person, with one detail changed; the likeliest first."""
+    return _changed(names_of(character).tokenise(statement), chooser)
+
+
+def _changed(tokens: Sequence[Token], chooser: Chooser) -> list[str]:
+    found = chooser.order("changes", changes(tokens, chooser))
+    return [change.text for change in sorted(found, key=lambda change: change.rank)]
 
 
 def topic_denials(statement: str, character: str) -> list[str]:
