@@ -59,6 +59,22 @@ def apc_scores(relevance: ArrayLike, nli: ArrayLike) -> ApcScores:
     return ApcScores(total, reward - penalty, reward, penalty)
 
 
+def satisfied_interval(satisfaction: ArrayLike) -> tuple[int, int]:
+    """Between how many and how many constraints one reply satisfies, with 95% probability.
+
+    Each constraint is satisfied on its own with its P(s), so this tells of the discriminators'
+    doubt as they state it; `apc check-judge` shows how well they do.
+
+    Args:
+        satisfaction: P(s), shape (statements,).
+    """
+    chance = np.ones(1)  # chance[k]: k of the constraints so far are satisfied
+    for p in np.clip(np.asarray(satisfaction, float), 0, 1):
+        chance = np.convolve(chance, (1 - p, p))
+    low, high = np.searchsorted(chance.cumsum(), (0.025, 0.975))
+    return int(low), int(high)
+
+
 def violation(relevance: float, verdict: ArrayLike) -> str | None:
     """`active` for a relevant statement that is not entailed, `passive` for another contradicted.
 

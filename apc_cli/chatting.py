@@ -116,7 +116,8 @@ def _why(conversation: Conversation, console: Console) -> None:
          c.violation or ""]
         for c in sorted(score.constraints, key=lambda c: -c.relevance)
     ]  # fmt: skip
-    title = f"APC {score.apc:.2f} of {len(rows)}, ΔAPC {score.delta:+.2f}"
+    low, high = score.interval
+    title = f"APC {score.apc:.2f} of {len(rows)} (95% {low} … {high}), ΔAPC {score.delta:+.2f}"
     console.print(
         table(title, ["statement", "relevance", "contradicted", "entailed", "violation"], rows)
     )

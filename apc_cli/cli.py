@@ -154,10 +154,9 @@ def score(
         raise ConfigError(f"--fail-under {fail_under} is no number", "e.g. --fail-under 3.5")
     if output != "-":
         _check_output(Path(file), Path(output))
-    shop = None
-    if character or config:
-        shop = _workshop(character, config, profile, workspace, settings)
-    command = ScoreCommand(shop, profile, tuple(settings or ()), workspace, _progress())
+    shop = _scoring_workshop(character, config, profile, workspace, settings)
+    who = shop.character.character if character or config else None
+    command = ScoreCommand(shop, who, workspace)
     totals = command.run(file, output, explain=explain)
     _console().print(command.summary(totals))
     if totals.errors:
@@ -188,13 +187,8 @@ def check_judge(
 
     from apc_cli.checking import check_judges
     from apc_cli.reports.console import agreement_table
-    from apc_cli.scoring import any_character
 
-    shop = (
-        _workshop(character, config, profile, workspace, settings)
-        if character or config
-        else any_character(profile, tuple(settings or ()), workspace, _progress())
-    )
+    shop = _scoring_workshop(character, config, profile, workspace, settings)
     report = check_judges(shop, file, personas, reward=reward)
     _console().print(agreement_table(report))
     typer.echo(json.dumps(report, allow_nan=False))
@@ -251,6 +245,21 @@ def _workshop(
     return Workshop(config, place, _progress(), Path("."))
 
 
+def _scoring_workshop(
+    character: str | None,
+    file: Path | None,
+    profile: str,
+    workspace: Path,
+    settings: list[str] | None,
+) -> "Workshop":
+    """The character's, or where none is named the profile's, for rows with their own statements."""
+    from apc_cli.scoring import any_character
+
+    if character or file:
+        return _workshop(character, file, profile, workspace, settings)
+    return any_character(profile, tuple(settings or ()), workspace, _progress())
+
+
 def _build(
     shop: "Workshop", target: str, force: str | None, dry_run: bool
 ) -> dict[str, Any] | None:
@@ -284,10 +293,14 @@ def _build(
 
 def _show(shop: "Workshop", command: str, figures: dict[str, Any] | None) -> None:
     """The table that a command ends with."""
-    from apc_cli.reports.console import discriminator_table
+    from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
+    from apc_cli.reports.console import confusion_table, discriminator_table
 
     if command == "train-discriminators" and figures:
         _console().print(discriminator_table(figures))
+        for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
+            if report := figures[kind].get("held out"):
+                _console().print(confusion_table(kind, report, labels))
     if command in ("train", "evaluate"):
         _show_evaluation(shop)
 

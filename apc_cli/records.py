@@ -100,12 +100,16 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Score:
-    """The APC score of one reply (paper section 3), in expected satisfied constraints."""
+    """The APC score of one reply (paper section 3), in expected satisfied constraints.
+
+    `interval` is the 95% interval of the satisfied constraints, by the discriminators' own doubt.
+    """
 
     apc: float
     delta: float
     active_reward: float
     passive_penalty: float
+    interval: tuple[int, int]
     constraints: tuple[Constraint, ...] = field(repr=False)
 
     def row(self, *, explain: bool = False) -> dict[str, Any]:
@@ -115,6 +119,7 @@ class Score:
             "delta": self.delta,
             "active_reward": self.active_reward,
             "passive_penalty": self.passive_penalty,
+            "interval": list(self.interval),
             "statements": len(self.constraints),
         }
         row: dict[str, Any] = {"apc": {key: _rounded(value) for key, value in summary.items()}}

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from typing import BinaryIO, TextIO
 
 from rich.table import Table
 
@@ -19,23 +19,13 @@ from apc_cli.steps import score
 from apc_cli.workshop import Workshop
 from apc_cli.workspace import Workspace
 
-if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
-
 
 class ScoreCommand:
     """Scores one file by the evaluator pair of the profile or of the character."""
 
-    def __init__(
-        self,
-        shop: Workshop | None,
-        profile: str,
-        settings: tuple[str, ...],
-        root: Path,
-        progress: Progress,
-    ) -> None:
-        self._shop, self._profile, self._settings = shop, profile, settings
-        self._root, self._progress = root, progress
+    def __init__(self, shop: Workshop, who: str | None, root: Path) -> None:
+        """`who` speaks in rows that name no character; `root` is the workspace of all of them."""
+        self._shop, self._who, self._root = shop, who, root
         self._statements: dict[str, list[str]] = {}
 
     def run(self, file: str, output: str, *, explain: bool) -> score.Totals:
@@ -43,12 +33,11 @@ class ScoreCommand:
         name = "stdin" if file == "-" else file
         with opened(file) as source:
             rows = score.validate(source, name)
-            scorer = self._scorer()
-            who = self._shop.character.character if self._shop else None
+            scorer = self._shop.evaluator
             with _sink(output) as sink:
                 return score.run(
-                    source, name, sink, scorer, who, self._statements_of, rows, self._progress,
-                    explain=explain,
+                    source, name, sink, scorer, self._who, self._statements_of, rows,
+                    self._shop.progress, explain=explain,
                 )  # fmt: skip
 
     def summary(self, totals: score.Totals) -> Table:
@@ -66,12 +55,6 @@ class ScoreCommand:
         rows.append(["mean statements", f"{totals.statements / max(1, totals.scored):.1f}"])
         rows += [[f"not scored: {why}", str(count)] for why, count in totals.errors.items()]
         return table("APC", ["", ""], rows)
-
-    def _scorer(self) -> "Scorer":
-        shop = self._shop or any_character(
-            self._profile, self._settings, self._root, self._progress
-        )
-        return shop.evaluator
 
     def _statements_of(self, character: str | None) -> list[str]:
         """The statements in the workspace of a character.

@@ -134,7 +134,7 @@ class Workshop:
             concurrency=settings.concurrency,
             journal=journal,
         )
-        return LlmTeacher(chat, self.character.language)
+        return LlmTeacher(chat, self.character.language, self.progress)
 
     @cached_property
     def reward(self) -> "Scorer":

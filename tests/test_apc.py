@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apc_cli.apc import apc_scores, constraint_probability, violation
+from apc_cli.apc import apc_scores, constraint_probability, satisfied_interval, violation
 
 
 def test_constraint_probability_worked_by_hand():
@@ -50,3 +50,15 @@ def test_delta_is_apc_less_what_a_neutral_reply_earns(rows):
 )
 def test_violation(relevance, verdict, expected):
     assert violation(relevance, verdict) == expected
+
+
+def test_the_interval_counts_satisfied_constraints():
+    # Certain ones and impossible ones leave no doubt; four even coins give 0 … 4: P(0) = 1/16.
+    assert satisfied_interval([1.0, 1.0, 0.0]) == (2, 2)
+    assert satisfied_interval([0.5] * 4) == (0, 4)
+    # Of 20 at 0.9, 18 are expected; P(X <= 14) = 0.011, P(X <= 15) = 0.043, P(X <= 19) = 0.878.
+    assert satisfied_interval([0.9] * 20) == (15, 20)
+    assert satisfied_interval([1 + 1e-9]) == (1, 1)
+    assert satisfied_interval([]) == (0, 0)
+    # 400 at 0.5: 200 ± 1.96 · 10, the binomial's quantiles.
+    assert satisfied_interval([0.5] * 400) == (180, 220)

@@ -142,7 +142,9 @@ def test_own_discriminators_are_trained_and_used(project, apc, models):
     ]
     code, _, err = apc("train-discriminators", *OFFLINE, *own)
     assert code == 0, err
-    assert "macro-F1" in err
+    for shown in ("macro-F1", "nli, trained", "nli, word overlap", "labelled (down)"):
+        assert shown in err
+    assert "no better than word overlap" in err, "a random encoder beats no baseline"
     code, _, err = apc("build-dpo", *OFFLINE, *own)
     assert code == 0, err
     folder = project / "workspace" / "Mara"

@@ -5,13 +5,17 @@ A judge that does not beat these tells no more than which words two texts share.
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
+from apc_cli.errors import ConfigError
 from apc_cli.models.embedder import Embedder
+
+if TYPE_CHECKING:
+    from apc_cli.progress import Progress
 
 _FOLDS = 10
 _WORD = re.compile(r"[^\W_]+")
@@ -23,6 +27,34 @@ class Pair(NamedTuple):
     character: str
     statement: str
     text: str
+
+
+def guesses(
+    pairs: Sequence[Pair],
+    labels: np.ndarray,
+    groups: Sequence[str],
+    classes: int,
+    embedder: Embedder | None,
+) -> dict[str, np.ndarray]:
+    """(pairs, classes) by each baseline; what guesses a row was fitted to the other groups' rows.
+
+    Without an embedder, by word overlap alone.
+    """
+    features = {"word overlap": word_overlap(pairs)}
+    if embedder:
+        features["embedding cosine"] = embedding_cosine(pairs, embedder)
+    return {
+        name: cross_validated(values, labels, groups, classes) for name, values in features.items()
+    }
+
+
+def installed_embedder(progress: "Progress", device: str = "auto") -> Embedder | None:
+    """None, and a word about it, where the embedding model is not installed."""
+    try:
+        return Embedder(device=device)
+    except ConfigError as error:
+        progress.say(f"no embedding baseline: {error} — {error.hint}")
+        return None
 
 
 def word_overlap(pairs: Sequence[Pair]) -> np.ndarray:

@@ -12,7 +12,7 @@ import yaml
 
 import apc_cli
 from apc_cli.errors import ConfigError
-from apc_cli.models.chat_model import ChatModel, Progress
+from apc_cli.models.chat_model import ChatModel
 from apc_cli.models.chat_outcomes import Failure
 from apc_cli.models.chat_requests import ChatRequest
 from apc_cli.models.llm_parsers import (
@@ -23,6 +23,7 @@ from apc_cli.models.llm_parsers import (
     parse_replies,
     parse_statements,
 )
+from apc_cli.progress import Progress
 from apc_cli.records import (
     NLI_LABELS,
     RELEVANCE_LABELS,
@@ -54,8 +55,7 @@ class _Prompt:
 class LlmTeacher:
     """Implements `Teacher` with prompts from `prompts/<language>.yaml`.
 
-    Attributes:
-        failures: how often each reason left an item without an answer.
+    How often which reason left items without an answer is told to `progress` after each batch.
     """
 
     def __init__(
@@ -69,7 +69,6 @@ class LlmTeacher:
         self._chat_model = chat_model
         self._prompts = _load_prompts(language)
         self._progress = progress
-        self.failures: Counter[str] = Counter()
 
     def extract_statements(
         self, character: str, paragraphs: Sequence[str]
@@ -144,13 +143,17 @@ class LlmTeacher:
     def _ask(
         self, requests: Sequence[ChatRequest], parse: Callable[[str], _T | None]
     ) -> list[_T | None]:
-        """The parsed replies; None, counted by reason, where there is none."""
+        """The parsed replies; None, with the reasons counted and told, where there is none."""
         answers: list[_T | None] = []
-        for reply in self._chat_model.complete_all(requests, self._progress):
+        failures: Counter[str] = Counter()
+        for reply in self._chat_model.complete_all(requests):
             answer = None if isinstance(reply, Failure) else parse(reply)
             if answer is None:
-                self.failures[reply.reason if isinstance(reply, Failure) else UNPARSEABLE] += 1
+                failures[reply.reason if isinstance(reply, Failure) else UNPARSEABLE] += 1
             answers.append(answer)
+        if failures and self._progress:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in failures.most_common())
+            self._progress.say(f"{len(requests)} asked, without an answer: {reasons}")
         return answers
 
 

@@ -54,16 +54,16 @@ def _recital(
 
 
 def _told(size: int, relevant: Sequence[int], draw: random.Random) -> list[int]:
-    """Which statements a reply tells: any, and in half of the cases first a relevant one."""
+    """Which statements a reply tells: any, and often first a relevant one."""
     told = draw.sample(range(size), min(size, draw.randint(1, _MOST_TOLD)))
     first = [draw.choice(relevant)] if relevant and draw.random() < 0.5 else []
-    return list(dict.fromkeys(first + told))
+    return list(dict.fromkeys(first + told))[:_MOST_TOLD]
 
 
 def _change_one(
     facts: list[str], character: str, chooser: Chooser, draw: random.Random
 ) -> int | None:
-    """Changes a detail of one fact in place, in half of the cases; its place, or None."""
+    """Changes a detail of one fact in place, often; its place, or None."""
     place = draw.randrange(len(facts))
     details = changed_details(facts[place], character, chooser)
     if not details or draw.random() >= _CHANGED:

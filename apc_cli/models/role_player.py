@@ -3,12 +3,15 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import torch
 from peft import PeftModel
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -17,6 +20,7 @@ from transformers import (
     StoppingCriteriaList,
     TextIteratorStreamer,
 )
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.utils import is_bitsandbytes_available
 
 from apc_cli.config import Policy
@@ -25,6 +29,9 @@ from apc_cli.models.adapters import load_adapter
 from apc_cli.models.devices import pick_device, pick_dtype
 from apc_cli.models.references import resolve
 from apc_cli.records import Message
+
+_REPEATABLE = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Layers of a cache that can be repeated for several replies."""
 
 
 @dataclass(frozen=True)
@@ -179,28 +186,49 @@ class RolePlayer:
     def negative_log_likelihood(
         self, conversations: Sequence[Sequence[Message]], replies: Sequence[str]
     ) -> list[float]:
-        """Mean NLL per token of each reply under the base model, in nats; empty replies get 0."""
-        found = []
-        for conversation, reply in zip(conversations, replies, strict=True):
-            prompt = self._encode([self.prompt_text(conversation)])["input_ids"]
-            answer = self._encode([reply])["input_ids"]
-            if answer.shape[1] == 0:
-                found.append(0.0)
-                continue
-            ids = torch.cat([prompt, answer], dim=1)
-            with _without_adapter(self.model):
-                logits = self.model(input_ids=ids, logits_to_keep=answer.shape[1] + 1).logits
-            log_probs = torch.log_softmax(logits[:, :-1].float(), dim=-1)
-            found.append(-float(log_probs.gather(-1, answer[..., None]).mean()))
+        """Mean NLL per token of each reply under the base model, in nats; empty replies get 0.
+
+        Replies to the same conversation, one after another, are read together.
+        """
+        found: list[float] = []
+        pairs = zip(map(self.prompt_text, conversations), replies, strict=True)
+        with _without_adapter(self.model):
+            for prompt, group in groupby(pairs, key=itemgetter(0)):
+                found += self._likelihoods(prompt, [reply for _, reply in group])
         return found
+
+    def _likelihoods(self, prompt: str, replies: Sequence[str]) -> list[float]:
+        """Mean NLL per token of several replies to one prompt, which is read once."""
+        start = self._encode([prompt])
+        rows = [self._encode([reply])["input_ids"][0].long() for reply in replies]
+        lengths = torch.tensor([len(row) for row in rows], device=self.model.device)
+        if not lengths.any():
+            return [0.0] * len(rows)
+        answers = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        said = torch.arange(answers.shape[1], device=answers.device) < lengths[:, None]
+        cache = self._read_once(start, len(rows))
+        prompts = start["input_ids"] if cache is None else start["input_ids"][:, -1:]
+        read = start["attention_mask"].expand(len(rows), -1)
+        logits = self.model(
+            input_ids=torch.cat([prompts.expand(len(rows), -1), answers], dim=1),
+            attention_mask=torch.cat([read, said.to(read.dtype)], dim=1),
+            logits_to_keep=answers.shape[1] + 1,
+            **({} if cache is None else {"past_key_values": cache}),
+        ).logits
+        log_probs = torch.log_softmax(logits[:, :-1].float(), dim=-1)
+        losses = -log_probs.gather(-1, answers[..., None])[..., 0] * said
+        return (losses.sum(1) / lengths.clamp(min=1)).tolist()
 
     def _sample_batch(
         self, conversations: Sequence[Sequence[Message]], n: int, sampling: Sampling
     ) -> list[list[str]]:
         inputs = self._encode([self.prompt_text(c) for c in conversations])
         options = self._generation_options(sampling)
-        if n > 1:
-            options["past_key_values"] = self._read_once(inputs, n)
+        cache = self._read_once(inputs, n) if n > 1 else None
+        if cache is None:
+            options["num_return_sequences"] = n
+        else:
+            options["past_key_values"] = cache
             inputs = {name: rows.repeat_interleave(n, dim=0) for name, rows in inputs.items()}
         output = self.model.generate(**inputs, **options)
         new = output[:, inputs["input_ids"].shape[1] :]
@@ -208,15 +236,21 @@ class RolePlayer:
         return [texts[i : i + n] for i in range(0, len(texts), n)]
 
     def _read_once(self, inputs: dict[str, torch.Tensor], n: int) -> Any:
-        """The cache of the prompts without their last token, read once and repeated n times."""
+        """The cache of the prompts without their last token, read once and repeated n times.
+
+        None where the model remembers in another way than by keys and values of each token.
+        """
         mask = inputs["attention_mask"][:, :-1]
-        cache = self.model(
+        output = self.model(
             input_ids=inputs["input_ids"][:, :-1],
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             use_cache=True,
             logits_to_keep=1,
-        ).past_key_values
+        )
+        cache = getattr(output, "past_key_values", None)
+        if any(type(layer) not in _REPEATABLE for layer in getattr(cache, "layers", [None])):
+            return None
         cache.batch_repeat_interleave(n)
         return cache
 

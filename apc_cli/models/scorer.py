@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from apc_cli.apc import apc_scores, constraint_probability, violation
+from apc_cli.apc import (
+    apc_scores,
+    constraint_probability,
+    satisfied_interval,
+    violation,
+)
 from apc_cli.errors import ConfigError
 from apc_cli.models.discriminator import Discriminator
 from apc_cli.prompts import nli_prompt, relevance_prompt
@@ -101,4 +106,4 @@ def _score(statements: Sequence[str], relevance: np.ndarray, verdict: np.ndarray
         for i, statement in enumerate(statements)
     )
     numbers = (float(array[0]) for array in total)
-    return Score(*numbers, constraints)
+    return Score(*numbers, satisfied_interval(satisfaction), constraints)

@@ -101,25 +101,25 @@ def gain_line(report: Mapping[str, Any]) -> str:
     return f"{line}\nwarning: {warning}" if warning else line
 
 
+_FIGURES = ("rows", "accuracy", "macro-F1", "AUC", "ECE", "Brier")
+
+
 def discriminator_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Held-out figures of both discriminators."""
+    """Held-out figures of both discriminators, beside what can be had without them."""
     rows = []
     for kind, found in figures.items():
-        for when in ("before", "held out"):
-            if report := found.get(when):
-                name = f"{kind}, {'before training' if when == 'before' else 'trained'}"
-                rows.append(
-                    [
-                        name,
-                        str(report["rows"]),
-                        f"{report['accuracy']:.3f}",
-                        f"{report['majority']:.3f}",
-                        f"{report['macro_f1']:.3f}",
-                        f"{report['calibration_error']:.3f}",
-                    ]
-                )
-    columns = ["held-out statements", "rows", "accuracy", "majority", "macro-F1", "ECE"]
-    return table("Discriminators", columns, rows)
+        named = {"before training": found.get("before"), "trained": found.get("held out")}
+        for name, report in (named | found.get("baselines", {})).items():
+            if report:
+                rows.append([f"{kind}, {name}", *_figures(report)])
+    return table("Discriminators", ["held-out statements", *_FIGURES], rows)
+
+
+def confusion_table(kind: str, report: Mapping[str, Any], labels: Sequence[str]) -> Table:
+    """How many held-out rows of each label were given which label."""
+    counts = [[str(n) for n in row] for row in report["confusion"]]
+    rows = [[label, *row] for label, row in zip(labels, counts, strict=True)]
+    return table(f"{kind}: labelled (down) and found (across)", ["", *labels], rows)
 
 
 def agreement_table(report: Mapping[str, Any]) -> Table:
@@ -128,15 +128,7 @@ def agreement_table(report: Mapping[str, Any]) -> Table:
     for kind in ("relevance", "nli"):
         for name, found in report.get(kind, {}).items():
             if name != "beats_baselines":
-                figures = [found[key] for key in ("accuracy", "macro_f1", "auc")]
-                figures += [found["calibration_error"], found["brier"]]
-                rows.append(
-                    [
-                        f"{kind}, {name}",
-                        str(found["rows"]),
-                        *("–" if v is None else f"{v:.3f}" for v in figures),
-                    ]
-                )
+                rows.append([f"{kind}, {name}", *_figures(found)])
     if (ranking := report.get("ranking")) and ranking["pairs"]:
         row = [
             "replies in the order of their ranks",
@@ -144,5 +136,11 @@ def agreement_table(report: Mapping[str, Any]) -> Table:
             f"{ranking['in_order']:.3f}",
         ]
         rows.append([*row, "", "", "", ""])
-    columns = ["", "rows", "accuracy", "macro-F1", "AUC", "ECE", "Brier"]
-    return table("Agreement with the labels", columns, rows)
+    return table("Agreement with the labels", ["", *_FIGURES], rows)
+
+
+def _figures(report: Mapping[str, Any]) -> list[str]:
+    """The rows and the figures of one agreement as table cells, in the order of _FIGURES."""
+    keys = ("accuracy", "macro_f1", "auc", "calibration_error", "brier")
+    values = [report[key] for key in keys]
+    return [str(report["rows"]), *("–" if v is None else f"{v:.3f}" for v in values)]

@@ -53,7 +53,7 @@ def is_repetitive(found: Sequence[str]) -> bool:
     A Chinese or Japanese character is less than a word: runs are twice as long there, and pairs of
     characters are what repeats.
     """
-    width = 2 if sum(map(len, filter(_CJK.match, found))) > len(found) / 2 else 1
+    width = _width(found)
     if max(Counter(_runs(found, 4 * width)).values(), default=0) >= 3:
         return True
     units = _runs(found, width)
@@ -62,10 +62,15 @@ def is_repetitive(found: Sequence[str]) -> bool:
 
 def says_a_sentence_twice(reply: str) -> bool:
     """A sentence of three words or more (six Chinese or Japanese characters) comes again."""
-    width = 6 if _CJK.search(reply) else 3
+    least = 3 * _width(words(reply))
     said = [tuple(words(sentence)) for sentence in _SENTENCE_END.split(reply)]
-    long = [sentence for sentence in said if len(sentence) >= width]
+    long = [sentence for sentence in said if len(sentence) >= least]
     return len(set(long)) < len(long)
+
+
+def _width(found: Sequence[str]) -> int:
+    """How many units make a word: two where most are Chinese or Japanese characters."""
+    return 2 if sum(map(len, filter(_CJK.match, found))) > len(found) / 2 else 1
 
 
 def _runs(found: Sequence[str], width: int) -> list[tuple[str, ...]]:

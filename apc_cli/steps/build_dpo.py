@@ -107,39 +107,42 @@ def choose_pairs(
 ) -> list[PreferencePair]:
     """The best sound reply against the worst one, then the next best and the next worst, and so on.
 
-    No reply is used twice; each pair's scores differ by more than the gap. For a query without any
-    pair, `dropped` counts why.
+    No reply is used twice. The rejected reply scores lower by more than the gap, or it scores lower
+    and is flawed: what reads badly need not be much less faithful to be rejected. For a query
+    without any pair, `dropped` counts why its best reply has none.
     """
     ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
-    ranked = list({reply: (score, reply) for score, reply in ranked}.values())
+    left = list({reply: (score, reply) for score, reply in ranked}.values())
     pairs: list[PreferencePair] = []
-    while len(pairs) < settings.pairs_per_query:
-        found = _best_pair(character, item.prompt, ranked, player, settings)
-        if isinstance(found, str):
-            if not pairs:
-                dropped[found] += 1
+    problems: list[str] = []
+    for best in [reply for reply in left if not flaws(reply[1], character)]:
+        if len(pairs) == settings.pairs_per_query:
             break
-        (best_score, best), (worst_score, worst) = found
+        if best not in left:
+            continue
+        worst = _rejected_for(best, character, item.prompt, left, player, settings)
+        if isinstance(worst, str):
+            problems.append(worst)
+            continue
         pairs.append(
-            PreferencePair(item.prompt, _turn(best), _turn(worst), best_score, worst_score)
+            PreferencePair(item.prompt, _turn(best[1]), _turn(worst[1]), best[0], worst[0])
         )
-        ranked = [r for r in ranked if r[1] not in (best, worst)]
+        left = [reply for reply in left if reply not in (best, worst)]
+    if not pairs:
+        dropped[problems[0] if problems else "no sound reply"] += 1
     return pairs
 
 
-def _best_pair(
+def _rejected_for(
+    best: ScoredReply,
     character: str,
     prompt: Sequence[Message],
     ranked: Sequence[ScoredReply],
     player: RolePlayer,
     settings: Dpo,
-) -> tuple[ScoredReply, ScoredReply] | str:
-    """(chosen, rejected) out of replies from best to worst, or why there is none."""
-    sound = [reply for reply in ranked if not flaws(reply[1], character)]
-    if not sound:
-        return "no sound reply"
-    best = sound[0]
-    candidates = [r for r in reversed(ranked) if best[0] - r[0] > settings.min_gap and r[1]]
+) -> ScoredReply | str:
+    """The worst of the replies (from best to worst) to reject for this one, or why none is."""
+    candidates = [r for r in reversed(ranked) if r[1] and _is_worse(r, best, character, settings)]
     if not candidates:
         return "gap too small"
     candidates = [r for r in candidates if _like_length(best[1], r[1], settings.max_length_ratio)]
@@ -149,7 +152,12 @@ def _best_pair(
         [nll] = player.negative_log_likelihood([prompt], [best[1]])
         if nll > settings.max_nll:
             return "chosen reply not fluent"
-    return best, candidates[0]
+    return candidates[0]
+
+
+def _is_worse(reply: ScoredReply, best: ScoredReply, character: str, settings: Dpo) -> bool:
+    gap = 0.0 if flaws(reply[1], character) else settings.min_gap
+    return best[0] - reply[0] > gap
 
 
 def _like_length(one: str, other: str, ratio: float | None) -> bool:

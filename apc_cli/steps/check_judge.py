@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apc_cli.errors import ConfigError, DataError
-from apc_cli.models.baselines import Pair, cross_validated, embedding_cosine, word_overlap
-from apc_cli.models.embedder import Embedder
+from apc_cli.errors import DataError
+from apc_cli.models.baselines import Pair, guesses, installed_embedder
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 from apc_cli.reports.agreement import agreement, ordered_pairs
 
 if TYPE_CHECKING:
+    from apc_cli.models.embedder import Embedder
     from apc_cli.models.scorer import Scorer
     from apc_cli.progress import Progress
 
@@ -63,13 +63,14 @@ def run(
     relevance = _one_a_query(rows)
     nli = [row for row in rows if row.nli]
     ranked = [row for row in rows if row.group is not None and row.rank is not None]
+    embedder = installed_embedder(progress) if relevance or nli else None
     with progress.task("Judging", 3) as task:
         if relevance:
             found = scorer.relevances([(r.character, r.statement, r.query) for r in relevance])
             labels = [RELEVANCE_LABELS.index(str(row.relevant)) for row in relevance]
             texts = [row.query for row in relevance]
             report["relevance"] = _compared(
-                found, labels, relevance, texts, RELEVANCE_LABELS, progress
+                found, labels, relevance, texts, RELEVANCE_LABELS, embedder
             )
         task.advance()
         if nli:
@@ -78,7 +79,7 @@ def run(
             )
             labels = [NLI_LABELS.index(str(row.nli)) for row in nli]
             texts = [str(row.response) for row in nli]
-            report["nli"] = _compared(found, labels, nli, texts, NLI_LABELS, progress)
+            report["nli"] = _compared(found, labels, nli, texts, NLI_LABELS, embedder)
         task.advance()
         if ranked:
             right, total = ordered_pairs(_ranked(ranked, rows, personas, scorer))
@@ -136,7 +137,7 @@ def _compared(
     rows: Sequence[Row],
     texts: Sequence[str],
     names: Sequence[str],
-    progress: "Progress",
+    embedder: "Embedder | None",
 ) -> dict[str, Any]:
     """The judge and the baselines on the same rows; baselines never see the row's character.
 
@@ -146,26 +147,12 @@ def _compared(
     targets = np.eye(len(names))[truth]
     characters = [row.character for row in rows]
     pairs = [Pair(row.character, row.statement, t) for row, t in zip(rows, texts, strict=True)]
-    features = {"word overlap": word_overlap(pairs)}
-    if (cosines := _cosines(pairs, progress)) is not None:
-        features["embedding cosine"] = cosines
+    guessed = guesses(pairs, truth, characters, len(names), embedder)
     result: dict[str, Any] = {"judge": agreement(targets, found).row()}
-    for name, values in features.items():
-        guessed = cross_validated(values, truth, characters, len(names))
-        result[name] = agreement(targets, guessed).row()
-    best = max(result[name]["accuracy"] for name in features)
+    result |= {name: agreement(targets, values).row() for name, values in guessed.items()}
+    best = max(result[name]["accuracy"] for name in guessed)
     result["beats_baselines"] = result["judge"]["accuracy"] > best
     return result
-
-
-def _cosines(pairs: Sequence[Pair], progress: "Progress") -> np.ndarray | None:
-    """None, and a word about it, where the embedding model is not installed."""
-    try:
-        embedder = Embedder()
-    except ConfigError as error:
-        progress.say(f"no embedding baseline: {error} — {error.hint}")
-        return None
-    return embedding_cosine(pairs, embedder)
 
 
 def _ranked(

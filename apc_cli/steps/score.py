@@ -122,7 +122,7 @@ def _count(row: dict[str, Any], totals: Totals) -> None:
         return
     totals.scored += 1
     totals.statements += row["apc"]["statements"]
-    totals.sums.update({k: v for k, v in row["apc"].items() if k != "statements"})
+    totals.sums.update({k: v for k, v in row["apc"].items() if isinstance(v, float)})
 
 
 def _shards(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:

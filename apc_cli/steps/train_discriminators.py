@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apc_cli.config import Discriminators
+from apc_cli.models.baselines import Pair, guesses, installed_embedder
 from apc_cli.models.discriminator import Discriminator
 from apc_cli.models.discriminator_training import (
     FitSettings,
@@ -26,6 +27,7 @@ from apc_cli.reports.agreement import agreement
 from apc_cli.splits import hold_out_statements
 
 if TYPE_CHECKING:
+    from apc_cli.models.embedder import Embedder
     from apc_cli.progress import Progress
     from apc_cli.prompts import InputStyle
     from apc_cli.workspace import Workspace
@@ -55,13 +57,15 @@ def run(
         ("nli", settings.base_nli, NLI_LABELS, nli, settings.nli_epochs),
     )
     figures = {}
+    embedder = installed_embedder(progress, device)
     with workspace.new_directory("discriminators") as directory:
         for kind, base, labels, rows, epochs in plan:
             judge = _start(base, labels, device, seed)
             parts = _split(rows, settings.test_share, seed)
             prompts = [_prompts(character, judge.style, part) for part in parts]
             fitting = FitSettings(epochs, settings.learning_rate, settings.batch_size, seed=seed)
-            judge, figures[kind] = _fit_and_measure(judge, prompts, fitting, kind, progress)
+            known = _baselines(character, parts[-1], labels, embedder)
+            judge, figures[kind] = _fit_and_measure(judge, prompts, fitting, kind, known, progress)
             judge.save(directory / kind)
     return Summary(len(relevance) + len(nli), figures=figures)
 
@@ -109,15 +113,33 @@ def _prompts(character: str, style: "InputStyle", rows: Sequence[Example]) -> li
     return prompts
 
 
+def _baselines(
+    character: str, rows: Sequence[Example], labels: Sequence[str], embedder: "Embedder | None"
+) -> dict[str, dict[str, Any]]:
+    """What can be had without a judge on the test rows; a row's guess is from other statements.
+
+    Nothing where there is only one statement.
+    """
+    if len({row.statement for row in rows}) < 2:
+        return {}
+    texts = [row.response if isinstance(row, NliExample) else row.query for row in rows]
+    pairs = [Pair(character, row.statement, t) for row, t in zip(rows, texts, strict=True)]
+    targets = np.array([row.probabilities for row in rows])
+    statements = [row.statement for row in rows]
+    guessed = guesses(pairs, targets.argmax(1), statements, len(labels), embedder)
+    return {name: agreement(targets, values).row() for name, values in guessed.items()}
+
+
 def _fit_and_measure(
     judge: Discriminator,
     parts: Sequence[Sequence[LabelledPrompt]],
     settings: FitSettings,
     kind: str,
+    baselines: dict[str, dict[str, Any]],
     progress: "Progress",
 ) -> tuple[Discriminator, dict[str, Any]]:
     train, calibration, test = parts
-    figures: dict[str, Any] = {"training prompts": len(train)}
+    figures: dict[str, Any] = {"training prompts": len(train), "baselines": baselines}
     if test:
         figures["before"] = agreement(*predict(judge, test)).row()
     judge = judge.calibrated(1.0)
@@ -128,11 +150,21 @@ def _fit_and_measure(
         judge = judge.calibrated(best_temperature(*predict(judge, calibration)))
     figures["temperature"] = judge.description.temperature
     if test:
-        held_out, before = agreement(*predict(judge, test)), figures["before"]
-        figures["held out"] = held_out.row()
-        if held_out.macro_f1 <= before["macro_f1"]:
-            progress.say(
-                f"warning: on held-out statements the {kind} discriminator is no better than it "
-                "was before training: use discriminators.source: pretrained, or more data"
-            )
+        figures["held out"] = agreement(*predict(judge, test)).row()
+        _warn(kind, figures, progress)
     return judge, figures
+
+
+def _warn(kind: str, figures: dict[str, Any], progress: "Progress") -> None:
+    trained = figures["held out"]
+    if trained["macro_f1"] <= figures["before"]["macro_f1"]:
+        progress.say(
+            f"warning: on held-out statements the {kind} discriminator is no better than it "
+            "was before training: use discriminators.source: pretrained, or more data"
+        )
+    for name, found in figures["baselines"].items():
+        if trained["accuracy"] <= found["accuracy"]:
+            progress.say(
+                f"warning: on held-out statements the {kind} discriminator is no better than "
+                f"{name}: do not trust it, give it more data"
+            )

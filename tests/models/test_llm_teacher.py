@@ -3,6 +3,7 @@ import logging
 import pytest
 from chat_cases import KEY
 from fake_openai import FakeOpenAI
+from quiet import Quiet
 
 from apc_cli.errors import ConfigError
 from apc_cli.models.chat_gate import Patience
@@ -168,12 +169,13 @@ def test_an_answer_is_read_as_one_line(text, answer):
     assert parse_answer(text) == answer
 
 
-def test_failures_and_unreadable_replies_are_none_and_counted():
+def test_failures_and_unreadable_replies_are_none_and_told():
     chat = ScriptedChat("neutral", Failure("refused"), "who knows", Failure("refused"))
-    teacher = LlmTeacher(chat, "en")
+    progress = Quiet()
+    teacher = LlmTeacher(chat, "en", progress)
     item = NliItem(FACT, "Where?", "Here.", FACT, "entailed")
     assert teacher.judge_nli("Alice", [item] * 4) == [(0.0, 1.0, 0.0), None, None, None]
-    assert teacher.failures == {"refused": 2, UNPARSEABLE: 1}
+    assert progress.said == [f"4 asked, without an answer: 2 refused, 1 {UNPARSEABLE}"]
 
 
 def test_requests_follow_the_paper():

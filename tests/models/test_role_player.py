@@ -6,6 +6,7 @@ import threading
 import pytest
 import torch
 from quiet import Quiet
+from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
 from apc_cli.errors import ConfigError, DataError
 from apc_cli.models.adapters import add_lora, save_adapter
@@ -88,6 +89,18 @@ def test_negative_log_likelihood_is_the_model_s_own_loss(player):
         expected = float(player.model(input_ids=ids, labels=labels).loss)
     found = player.negative_log_likelihood([TALK, TALK], ["I bake bread.", ""])
     assert found == [pytest.approx(expected, abs=1e-4), 0.0]
+
+
+def test_replies_read_together_have_the_likelihood_they_have_alone(player):
+    other = [{"role": "user", "content": "And what else?"}]
+    talks, replies = [TALK, TALK, TALK, other], ["I bake bread.", "", "I bake.", "I bake."]
+    together = player.negative_log_likelihood(talks, replies)
+    alone = [
+        player.negative_log_likelihood([talk], [reply])[0]
+        for talk, reply in zip(talks, replies, strict=True)
+    ]
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert together[1] == 0.0 and together[2] != pytest.approx(together[3], abs=1e-3)
 
 
 def test_likelihood_ignores_the_adapter(models, player):
@@ -260,6 +273,23 @@ def test_reading_the_prompt_once_changes_no_reply(player):
     expected = [clean(t) for t in player.tokenizer.batch_decode(plain, skip_special_tokens=True)]
     assert sum(player.sample(talks, 3, sampling), []) == expected
     assert len(set(expected)) > 3
+
+
+def test_a_model_without_keys_and_values_is_sampled_too(models, tmp_path):
+    folder = shutil.copytree(models / "chat", tmp_path / "mamba")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    config = MambaConfig(
+        vocab_size=len(tokenizer), hidden_size=16, state_size=4, num_hidden_layers=2,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    MambaForCausalLM(config).save_pretrained(folder)
+    player = RolePlayer.load(str(folder), device="cpu", dtype="float32")
+    [replies] = player.sample([TALK], 3, Sampling(max_new_tokens=8, seed=1))
+    assert len(set(replies)) == 3
+    both = player.negative_log_likelihood([TALK, TALK], ["I bake bread.", "I bake."])
+    alone = player.negative_log_likelihood([TALK], ["I bake."])
+    assert both[1] == pytest.approx(alone[0], abs=1e-5) and both[0] > 0
 
 
 def test_a_high_min_p_leaves_only_the_likeliest_token(player):

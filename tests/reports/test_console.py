@@ -1,11 +1,13 @@
 """Tables and progress, rendered as text."""
 
 import io
+import re
 
 from rich.console import Console
 
 from apc_cli.reports.console import (
     ConsoleProgress,
+    confusion_table,
     discriminator_table,
     evaluation_table,
     gain_line,
@@ -57,9 +59,18 @@ def test_gain_line_says_when_the_judge_is_not_independent():
 
 def test_discriminator_table_has_a_row_for_each_measurement():
     figures = {"accuracy": 0.5, "majority": 0.4, "macro_f1": 0.3, "calibration_error": 0.2}
-    kinds = {"nli": {"before": figures | {"rows": 7}, "held out": figures | {"rows": 8}}}
-    text = rendered(discriminator_table(kinds))
-    assert "nli, before training" in text and "nli, trained" in text and "0.500" in text
+    figures |= {"rows": 7, "auc": None, "brier": 0.9}
+    found = {"before": figures, "held out": figures | {"accuracy": 0.75}}
+    text = rendered(discriminator_table({"nli": found | {"baselines": {"word overlap": figures}}}))
+    for name in ("nli, before training", "nli, trained", "nli, word overlap"):
+        assert name in text
+    assert "0.500" in text and "0.750" in text and "–" in text
+
+
+def test_confusion_table_has_the_labels_on_both_sides():
+    text = rendered(confusion_table("relevance", {"confusion": [[5, 1], [2, 7]]}, ("no", "yes")))
+    lines = [" ".join(re.findall(r"\w+", line)) for line in text.splitlines()]
+    assert "no yes" in lines and "no 5 1" in lines and "yes 2 7" in lines
 
 
 def test_progress_without_a_terminal_is_one_plain_line():

@@ -22,6 +22,8 @@ from apc_cli.reports.style import distinct_2, flaws, length
         ("I bake so much bread. " * 2, ["repeated"]),
         ("I bake bread. I sell it. I bake bread daily.", []),
         ("Never! Never! I bake bread.", []),
+        ("I live in Lund. \u79c1 I live in Lund.", []),
+        ("I live in Lund. \u79c1\u3002 I live in Lund.", ["repeated"]),
         ("\u79c1\u306f\u6bce\u65e5\u672c\u3092\u8aad\u3080\u3002" * 2, ["repeated"]),
         ("\u306f\u3044\u3002\u306f\u3044\u3002\u672c\u3092\u8aad\u307f\u307e\u3059\u3002", []),
         ("I bake so much bread. " * 3, ["repeated"]),

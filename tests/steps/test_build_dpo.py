@@ -74,6 +74,18 @@ def test_a_flawed_reply_is_never_chosen_but_may_be_rejected():
     assert chosen(flawed) == (None, {"no sound reply": 1})
 
 
+def test_a_flawed_reply_is_rejected_without_the_gap_if_it_scores_lower():
+    replies = {"I bake.": 2.0, "I bake it. I bake it now. I bake it now.": 1.9, "I am b.": 1.85}
+    assert chosen(replies)[0] == ("I bake.", "I bake it. I bake it now. I bake it now.")
+    assert chosen({"I bake.": 2.0, "As an AI I bake.": 2.0}) == (None, {"gap too small": 1})
+
+
+def test_a_best_reply_without_a_match_leaves_room_for_the_next():
+    replies = {"I bake a loaf and you eat it now.": 3.0, "I am b.": 2.0, "I am c.": 1.0}
+    found = all_chosen(replies, Dpo(pairs_per_query=2, max_length_ratio=1.2))
+    assert found == ([("I am b.", "I am c.")], {})
+
+
 def test_an_empty_reply_is_not_rejected_either():
     assert chosen({"I bake bread.": 2.0, "": 0.0, "I fear dogs.": 1.0})[0] == (
         "I bake bread.",

@@ -39,7 +39,8 @@ def contradictions_of(
 
 def changed_details(statement: str, character: str, chooser: Chooser) -> list[str]:
     """The statement, still in the third person, with one detail changed; the likeliest first."""
-    return _changed(names_of(character).tokenise(statement), chooser)
+    found = _changed(names_of(character).tokenise(statement), chooser)
+    return [text for text in found if text != statement]
 
 
 def _changed(tokens: Sequence[Token], chooser: Chooser) -> list[str]:
