@@ -133,12 +133,16 @@ class Score:
 
 @dataclass(frozen=True)
 class SampledReplies:
-    """Replies sampled for one query, the conversation they answer, and their APC scores."""
+    """Replies sampled for one query, the conversation they answer, and their APC scores.
+
+    `cut` marks the replies that reached the longest length allowed.
+    """
 
     query: str
     prompt: Sequence[Message]
     responses: Sequence[str]
     scores: Sequence[float]
+    cut: Sequence[bool] = ()
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,13 @@ class RolePlayer:
         text = self.prompt_text(conversation)
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
+    def fills(self, reply: str, max_new_tokens: int) -> bool:
+        """Whether the reply is as long as replies may be, so that it was probably cut off.
+
+        Two tokens are spared, for what cleaning took away.
+        """
+        return len(self.tokenizer(reply, add_special_tokens=False).input_ids) >= max_new_tokens - 2
+
     def template_messages(self, conversation: Sequence[Message]) -> list[Message]:
         """The conversation as the template takes it: system text in the user's turn if need be."""
         turns = [dict(message) for message in conversation]

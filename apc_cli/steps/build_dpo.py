@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from apc_cli.config import Dpo, Policy
@@ -93,7 +94,13 @@ def _sample(
     flat = [(q, reply) for q, group in zip(queries, replies, strict=True) for reply in group]
     scores = iter(reward.score_all(character, statements, flat))
     return [
-        SampledReplies(query, prompt, group, [next(scores).apc for _ in group])
+        SampledReplies(
+            query,
+            prompt,
+            group,
+            [next(scores).apc for _ in group],
+            [player.fills(reply, sampling.max_new_tokens) for reply in group],
+        )  # fmt: skip
         for query, prompt, group in zip(queries, prompts, replies, strict=True)
     ]
 
@@ -107,20 +114,22 @@ def choose_pairs(
 ) -> list[PreferencePair]:
     """The best sound reply against the worst one, then the next best and the next worst, and so on.
 
-    No reply is used twice. The rejected reply scores lower by more than the gap, or it scores lower
-    and is flawed: what reads badly need not be much less faithful to be rejected. For a query
+    No reply is used twice. A reply that reads badly or was cut off is never chosen, and need not
+    be much less faithful to be rejected: any other scores lower by more than the gap. For a query
     without any pair, `dropped` counts why its best reply has none.
     """
     ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
     left = list({reply: (score, reply) for score, reply in ranked}.values())
+    cut = set(compress(item.responses, item.cut))
+    flawed = {reply for _, reply in left if reply in cut or flaws(reply, character)}
     pairs: list[PreferencePair] = []
     problems: list[str] = []
-    for best in [reply for reply in left if not flaws(reply[1], character)]:
+    for best in [reply for reply in left if reply[1] not in flawed]:
         if len(pairs) == settings.pairs_per_query:
             break
         if best not in left:
             continue
-        worst = _rejected_for(best, character, item.prompt, left, player, settings)
+        worst = _rejected_for(best, item.prompt, left, flawed, player, settings)
         if isinstance(worst, str):
             problems.append(worst)
             continue
@@ -135,14 +144,15 @@ def choose_pairs(
 
 def _rejected_for(
     best: ScoredReply,
-    character: str,
     prompt: Sequence[Message],
     ranked: Sequence[ScoredReply],
+    flawed: set[str],
     player: RolePlayer,
     settings: Dpo,
 ) -> ScoredReply | str:
     """The worst of the replies (from best to worst) to reject for this one, or why none is."""
-    candidates = [r for r in reversed(ranked) if r[1] and _is_worse(r, best, character, settings)]
+    gaps = [(reply, best[0] - reply[0]) for reply in reversed(ranked) if reply[1]]
+    candidates = [r for r, gap in gaps if gap > (0 if r[1] in flawed else settings.min_gap)]
     if not candidates:
         return "gap too small"
     candidates = [r for r in candidates if _like_length(best[1], r[1], settings.max_length_ratio)]
@@ -153,11 +163,6 @@ def _rejected_for(
         if nll > settings.max_nll:
             return "chosen reply not fluent"
     return candidates[0]
-
-
-def _is_worse(reply: ScoredReply, best: ScoredReply, character: str, settings: Dpo) -> bool:
-    gap = 0.0 if flaws(reply[1], character) else settings.min_gap
-    return best[0] - reply[0] > gap
 
 
 def _like_length(one: str, other: str, ratio: float | None) -> bool:

@@ -292,6 +292,12 @@ def test_a_model_without_keys_and_values_is_sampled_too(models, tmp_path):
     assert both[1] == pytest.approx(alone[0], abs=1e-5) and both[0] > 0
 
 
+def test_a_reply_of_the_longest_length_fills_it(player):
+    ids = player.tokenizer("Mara bakes bread in Lund", add_special_tokens=False).input_ids
+    assert player.fills("Mara bakes bread in Lund", len(ids) + 2)
+    assert not player.fills("Mara bakes bread in Lund", len(ids) + 3)
+
+
 def test_a_high_min_p_leaves_only_the_likeliest_token(player):
     sampling = Sampling(max_new_tokens=8, min_p=0.999, seed=1)
     [replies] = player.sample([TALK], 4, sampling)

@@ -86,6 +86,17 @@ def test_a_best_reply_without_a_match_leaves_room_for_the_next():
     assert found == ([("I am b.", "I am c.")], {})
 
 
+def test_a_reply_that_was_cut_off_is_rejected_not_chosen():
+    replies, scores = ["I bake and I", "I bake.", "I am b."], [3.0, 2.0, 1.9]
+    item = SampledReplies("q", PROMPT, replies, scores, [True, False, False])
+    assert choose_pairs("Mara", item, None, PLAIN, Counter()) == []
+    scores[0] = 1.95
+    item = SampledReplies("q", PROMPT, replies, scores, [True, False, False])
+    [pair] = choose_pairs("Mara", item, None, PLAIN, Counter())
+    assert pair.chosen[0]["content"] == "I bake."
+    assert pair.rejected[0]["content"] == "I bake and I"
+
+
 def test_an_empty_reply_is_not_rejected_either():
     assert chosen({"I bake bread.": 2.0, "": 0.0, "I fear dogs.": 1.0})[0] == (
         "I bake bread.",
