@@ -118,7 +118,7 @@ def test_a_command_without_anything_shows_its_help(apc, project, arguments):
         (["train", *OFFLINE, "--set", "dpo.epoch=3"], ["unknown key dpo.epoch", "dpo.epochs"]),
         (["train", *OFFLINE, "--set", "dpo.epochs=many"], ["dpo.epochs", "'many'", "--set"]),
         (["train", *OFFLINE, "--set", "dpo.epochs"], ["expected key=value"]),
-        (["train", *OFFLINE, "--set", "warm_up.max_statements=1"], ["min_statements is larger"]),
+        (["train", *OFFLINE, "--set", "warm_up.min_statements=9"], ["min_statements is larger"]),
         (["train", *OFFLINE, "--set", "dpo.epochs=["], ["--set dpo.epochs=["]),
         (["train", *OFFLINE, "--set", "persona.wiki=no.txt"], ["no.txt does not exist"]),
         (["train", *OFFLINE, "--set", "character=a\x1b[2J"], ["a\ufffd[2J"]),

@@ -135,7 +135,7 @@ def test_a_deleted_artifact_is_built_again_the_same(trained, apc):
 
 def test_own_discriminators_are_trained_and_used(project, apc, models):
     own = [
-        *("--set", "discriminators.source=train"),
+        *("--set", "discriminators.source=train", "--set", "discriminators.test_share=0.4"),
         *("--set", f"discriminators.base_relevance={models / 'encoder'}"),
         *("--set", f"discriminators.base_nli={models / 'encoder'}"),
         *("--set", "warm_up.epochs=0"),

@@ -114,14 +114,16 @@ def choose_pairs(
 ) -> list[PreferencePair]:
     """The best sound reply against the worst one, then the next best and the next worst, and so on.
 
-    No reply is used twice. A reply that reads badly or was cut off is never chosen, and need not
-    be much less faithful to be rejected: any other scores lower by more than the gap. For a query
-    without any pair, `dropped` counts why its best reply has none.
+    No reply is used twice. A reply that reads badly is never chosen, nor one that was cut off
+    unless all were, and they need not be much less faithful to be rejected: any other scores lower
+    by more than the gap. For a query without any pair, `dropped` counts why its best has none.
     """
     ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
     left = list({reply: (score, reply) for score, reply in ranked}.values())
-    cut = set(compress(item.responses, item.cut))
-    flawed = {reply for _, reply in left if reply in cut or flaws(reply, character)}
+    flawed = {reply for _, reply in left if flaws(reply, character)}
+    unfinished = flawed.union(compress(item.responses, item.cut))
+    if any(reply not in unfinished for _, reply in left):
+        flawed = unfinished
     pairs: list[PreferencePair] = []
     problems: list[str] = []
     for best in [reply for reply in left if reply[1] not in flawed]:

@@ -95,6 +95,9 @@ def test_a_reply_that_was_cut_off_is_rejected_not_chosen():
     [pair] = choose_pairs("Mara", item, None, PLAIN, Counter())
     assert pair.chosen[0]["content"] == "I bake."
     assert pair.rejected[0]["content"] == "I bake and I"
+    item = SampledReplies("q", PROMPT, replies, [3.0, 2.0, 1.9], [True] * 3)
+    [pair] = choose_pairs("Mara", item, None, PLAIN, Counter())
+    assert pair.chosen[0]["content"] == "I bake and I"
 
 
 def test_an_empty_reply_is_not_rejected_either():
