@@ -154,7 +154,7 @@ def score(
         raise ConfigError(f"--fail-under {fail_under} is no number", "e.g. --fail-under 3.5")
     if output != "-":
         _check_output(Path(file), Path(output))
-    shop = _scoring_workshop(character, config, profile, workspace, settings)
+    shop = _workshop(character, config, profile, workspace, settings, anyone=True)
     who = shop.character.character if character or config else None
     command = ScoreCommand(shop, who, workspace)
     totals = command.run(file, output, explain=explain)
@@ -188,7 +188,7 @@ def check_judge(
     from apc_cli.checking import check_judges
     from apc_cli.reports.console import agreement_table
 
-    shop = _scoring_workshop(character, config, profile, workspace, settings)
+    shop = _workshop(character, config, profile, workspace, settings, anyone=True)
     report = check_judges(shop, file, personas, reward=reward)
     _console().print(agreement_table(report))
     typer.echo(json.dumps(report, allow_nan=False))
@@ -236,28 +236,20 @@ def _workshop(
     profile: str,
     workspace: Path,
     settings: list[str] | None,
+    *,
+    anyone: bool = False,
 ) -> "Workshop":
+    """The character's; with `anyone` and none named, the profile's for any row."""
     from apc_cli.workshop import Workshop
     from apc_cli.workspace import Workspace
 
+    if anyone and not (character or file):
+        from apc_cli.scoring import any_character
+
+        return any_character(profile, tuple(settings or ()), workspace, _progress())
     config = _configuration(character, file, profile, settings)
     place = Workspace(workspace, config.character.character)
     return Workshop(config, place, _progress(), Path("."))
-
-
-def _scoring_workshop(
-    character: str | None,
-    file: Path | None,
-    profile: str,
-    workspace: Path,
-    settings: list[str] | None,
-) -> "Workshop":
-    """The character's, or where none is named the profile's, for rows with their own statements."""
-    from apc_cli.scoring import any_character
-
-    if character or file:
-        return _workshop(character, file, profile, workspace, settings)
-    return any_character(profile, tuple(settings or ()), workspace, _progress())
 
 
 def _build(
