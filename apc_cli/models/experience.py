@@ -7,6 +7,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from apc_cli.models import trainers
+from apc_cli.models.lean_training import lean
 from apc_cli.models.role_player import RolePlayer
 from apc_cli.progress import Progress
 from apc_cli.records import Message
@@ -43,4 +44,5 @@ def upload_experience(
         train_dataset=Dataset.from_list(rows),
         processing_class=player.tokenizer,
     )
-    trainers.run(trainer, checkpoints, "Experience upload (SFT)", progress)
+    with lean(trainer, pairs=False):
+        trainers.run(trainer, checkpoints, "Experience upload (SFT)", progress)

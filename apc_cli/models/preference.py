@@ -10,6 +10,7 @@ from trl import DPOConfig, DPOTrainer
 
 from apc_cli.errors import ApcError
 from apc_cli.models import trainers
+from apc_cli.models.lean_training import lean
 from apc_cli.models.role_player import RolePlayer
 from apc_cli.progress import Progress
 from apc_cli.records import PreferencePair
@@ -65,7 +66,8 @@ def fit_preferences(
         train_dataset=Dataset.from_list(rows),
         processing_class=player.tokenizer,
     )
-    trainers.run(trainer, checkpoints, "DPO", progress)
+    with lean(trainer, pairs=True):
+        trainers.run(trainer, checkpoints, "DPO", progress)
     if torch.equal(before, _next_token_logits(player, probe)):
         raise ApcError("DPO changed the adapter but no output of the model")
 
