@@ -1,8 +1,8 @@
 """Training passes that compute only what the loss looks at.
 
-trl runs prompt + chosen and prompt + rejected as two rows, and on a CPU it applies the output head to
-the prompts too. Here a pair is one row, whose two replies branch off the prompt, and the output head
-sees the replies alone. Losses and gradients are those of trl up to rounding.
+trl runs prompt + chosen and prompt + rejected as two rows, and on a CPU it applies the output head
+to the prompts too. Here a pair is one row, whose two replies branch off the prompt, and the output
+head sees the replies alone. Losses and gradients are those of trl up to rounding.
 """
 
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ class _LeanPasses:
 
 
 def _pair_states(backbone: Any, ids: Tensor, mask: Tensor, kept: slice) -> Tensor:
-    """Hidden states (rows, kept, width) of rows padded on the right: all chosen, then all rejected."""
+    """Hidden states (rows, kept, width); rows are all chosen, then all rejected, padded right."""
     rows = [row[:length].tolist() for row, length in zip(ids, mask.sum(1).tolist(), strict=True)]
     half = len(rows) // 2
     groups, places = [], torch.zeros_like(ids)
