@@ -5,15 +5,16 @@
     python bench/train_judges.py --pair evaluator --kind nli --average RUN0 RUN1
 
 The two pairs share nothing but their base models: each has its own half of the generator's
-attribute kinds, its own half of the personas in data/corpus/, and its own seeds. Every tenth corpus
-persona is held out from both, for choosing settings and for the temperature: the calibration error
-there flatters a little. `apc check-judge` measures on labels of your own.
+attribute kinds, its own half of the personas in data/corpus/, and its own seeds. A tenth of the corpus
+personas is held out from both, for choosing settings and for the temperature: the calibration error
+there flatters a little. A hash of its name decides where a persona belongs, whatever joins it. `apc check-judge` measures on labels of your own.
 """
 
 import argparse
 import json
 import random
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,10 @@ _SETTINGS = (
 def corpus_personas(pair: str) -> tuple[list[Persona], list[Persona]]:
     """(training personas of the pair, personas held out from both pairs)."""
     personas = [p for path in sorted(CORPUS.glob("*.yaml")) for p in load_corpus(path)]
-    held_out = personas[9::10]
-    rest = [p for i, p in enumerate(personas) if i % 10 != 9]
-    return rest[PAIRS.index(pair) :: 2], held_out
+    lots = {p.character: zlib.crc32(p.character.encode()) for p in personas}
+    held_out = [p for p in personas if lots[p.character] % 10 == 0]
+    rest = [p for p in personas if lots[p.character] % 10]
+    return [p for p in rest if lots[p.character] // 10 % 2 == PAIRS.index(pair)], held_out
 
 
 def relevance_examples(personas: list[Persona], others: int, seed: int) -> list[LabelledPrompt]:
