@@ -1,4 +1,4 @@
-"""`apc check-judge` over a file: which pair, the rows, the personas that ranks refer to."""
+"""What may be wrong before anything is scored: `apc check-judge` and `apc lint`."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from apc_cli import jsonl
 from apc_cli.errors import ConfigError, DataError
 from apc_cli.scoring import opened
-from apc_cli.steps import check_judge
+from apc_cli.steps import check_judge, lint
 from apc_cli.workshop import Workshop
 
 
@@ -21,6 +21,25 @@ def check_judges(
         rows = check_judge.read_rows(jsonl.rows(source, name, check_judge.ROW_HINT), name)
     scorer = shop.reward if reward else shop.evaluator
     return check_judge.run(rows, known, scorer, shop.progress)
+
+
+def lint_persona(shop: Workshop) -> list[dict[str, Any]]:
+    """The findings of `apc lint`; without queries.jsonl nothing counts as never asked."""
+    character, queries = shop.character, []
+    if shop.workspace.path("queries.jsonl").exists():
+        queries = [query.query for part in shop.queries() for query in part]
+    else:
+        name = character.character
+        shop.progress.say(f"what is never asked is found after: apc queries --character '{name}'")
+    found = lint.run(
+        character.character,
+        shop.statements(),
+        queries,
+        character.language,
+        shop.evaluator,
+        shop.progress,
+    )
+    return [finding.row() for finding in found]
 
 
 def _read_personas(path: Path) -> dict[str, list[str]]:

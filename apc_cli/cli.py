@@ -195,6 +195,33 @@ def check_judge(
 
 
 @app.command()
+def lint(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    strict: Annotated[bool, typer.Option("--strict", help="exit 4 if anything is found")] = False,
+) -> None:
+    """Find duplicate, contradicting, compound, vague and never-asked persona statements."""
+    import json
+
+    from apc_cli.checking import lint_persona
+    from apc_cli.reports.console import lint_table
+
+    shop = _workshop(character, config, profile, workspace, settings)
+    _build(shop, "statements", None, dry_run=False)
+    findings = lint_persona(shop)
+    if findings:
+        _console().print(lint_table(findings))
+    for finding in findings:
+        typer.echo(json.dumps(finding, ensure_ascii=False))
+    shop.progress.say(f"{len(findings)} findings in {len(shop.statements())} statements")
+    if findings and strict:
+        raise typer.Exit(4)
+
+
+@app.command()
 def chat(
     character: CharacterName = None,
     config: ConfigFile = None,

@@ -2,12 +2,12 @@
 
     python bench/train_judges.py --pair evaluator --kind nli
     python bench/train_judges.py --pair evaluator --kind nli --order 1 --out /tmp/run1
-    python bench/train_judges.py --pair evaluator --kind nli --average RUN0 RUN1
 
 The two pairs share nothing but their base models: each has its own half of the generator's
-attribute kinds, its own half of the personas in data/corpus/, and its own seeds. A tenth of the corpus
-personas is held out from both, for choosing settings and for the temperature: the calibration error
-there flatters a little. A hash of its name decides where a persona belongs, whatever joins it. `apc check-judge` measures on labels of your own.
+attribute kinds, its own half of the personas in data/corpus/, and its own seeds. A tenth of the
+corpus personas is held out from both, for choosing settings and for the temperature: the
+calibration error there flatters a little. A hash of its name decides where a persona belongs,
+whatever joins the corpus. `apc check-judge` measures on labels of your own.
 """
 
 import argparse
@@ -19,8 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft.tuners.lora import LoraLayer
-from torch import nn
 
 from apc_cli.models.corpus import Exchange, LabelledReply, Persona, load_corpus
 from apc_cli.models.discriminator import Discriminator
@@ -50,7 +48,7 @@ BESIDE = 0.5
 """What a statement counts that is neither asked about nor settled by the reply."""
 _SETTINGS = (
     *("personas", "generated", "recitals", "others", "epochs"),
-    *("rank", "dropout", "learning_rate", "batch_size", "order", "start"),
+    *("rank", "learning_rate", "batch_size", "order", "start"),
 )
 
 
@@ -142,7 +140,6 @@ def train(options: argparse.Namespace) -> None:
     told = [recitals(persona, options.recitals, seed) for persona in written]
     recited = examples_of(kind, told, options.others, seed)
     judge = _start(options, seed)
-    _drop(judge, options.dropout)
     started = time.time()
 
     def show(step: int, steps: int, loss: float) -> None:
@@ -181,34 +178,6 @@ def _start(options: argparse.Namespace, seed: int) -> Discriminator:
         seed=seed,
         languages=("en",),
     )
-
-
-def _drop(judge: Discriminator, share: float) -> None:
-    """Lets the adapter's input lose a share of its features while training."""
-    for module in judge.network.model.modules():
-        if isinstance(module, LoraLayer):
-            for name in module.lora_dropout:
-                module.lora_dropout[name] = nn.Dropout(share)
-
-
-def average(options: argparse.Namespace) -> None:
-    """Averages the weights of runs that began alike and saw the data in different orders."""
-    labels = LABELS[options.kind]
-    runs = [Discriminator.load(path, labels=labels, trainable=True) for path in options.average]
-    with torch.no_grad():
-        for same in zip(*(run.network.parameters() for run in runs), strict=True):
-            same[0].copy_(torch.stack(list(same)).mean(0))
-    cards = [json.loads((Path(path) / "training.json").read_text()) for path in options.average]
-    if any((card["pair"], card["kind"]) != (options.pair, options.kind) for card in cards):
-        raise SystemExit(f"these are not all runs of {options.pair} {options.kind}")
-    shared = ("generated_prompts", "corpus_prompts", "recitals")
-    facts = {key: cards[0].get(key, 0) for key in shared}
-    facts |= {
-        "corpus_personas": cards[0]["corpus_personas"],
-        "runs": [card["settings"] | {"seconds": card["seconds"]} for card in cards],
-        "accuracy_of_each_run": [card["held_out"]["accuracy"] for card in cards],
-    }
-    finish(runs[0], options, corpus_personas(options.pair)[1], facts)
 
 
 def finish(
@@ -256,15 +225,13 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--rank", type=int, help="of the LoRA adapter")
-    parser.add_argument("--dropout", type=float, default=0.0, help="of the LoRA adapter")
     parser.add_argument("--order", type=int, default=0, help="seed of the order of the data")
     parser.add_argument("--start", help="a judge to train further, instead of a new one")
-    parser.add_argument("--average", nargs="+", help="directories of runs to average instead")
     options = parser.parse_args()
     for key, value in USUAL[options.kind].items():
         if getattr(options, key) is None:
             setattr(options, key, value)
-    (average if options.average else train)(options)
+    train(options)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from apc_cli.workspace import Workspace
 OFFLINE = ("--character", "Mara", "--profile", "offline")
 COMMANDS = [
     "statements", "queries", "train-discriminators", "build-dpo", "train", "evaluate", "score",
-    "check-judge", "chat", "config",
+    "check-judge", "lint", "chat", "config",
 ]  # fmt: skip
 HEAVY = "torch transformers peft trl datasets openai numpy apc_cli.config apc_cli.stages"
 """Not pydantic: typer itself loads it for a command's options."""

@@ -1,6 +1,8 @@
 """Two discriminators and the formulas: the APC score of replies (paper section 3)."""
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
@@ -66,8 +68,14 @@ class Scorer:
         return np.concatenate(self._relevance.prompt_probabilities(prompts))
 
     def verdicts(self, items: Sequence[tuple[str, str, str, str]]) -> np.ndarray:
-        """P(label) of each (character, statement, query, response), (items, 3), as NLI_LABELS."""
-        prompts = [nli_prompt(self._nli.style, c, [s], q, r) for c, s, q, r in items]
+        """P(label) of each (character, statement, query, response), (items, 3), as NLI_LABELS.
+
+        Neighbours that differ in the statement alone are judged in one reading of the reply.
+        """
+        prompts = [
+            nli_prompt(self._nli.style, character, [item[1] for item in group], query, response)
+            for (character, query, response), group in groupby(items, itemgetter(0, 2, 3))
+        ]
         return np.concatenate(self._nli.prompt_probabilities(prompts))
 
     def score(

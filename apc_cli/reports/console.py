@@ -139,6 +139,17 @@ def agreement_table(report: Mapping[str, Any]) -> Table:
     return table("Agreement with the labels", ["", *_FIGURES], rows)
 
 
+def lint_table(findings: Sequence[Mapping[str, Any]]) -> Table:
+    """What `apc lint` found in a persona."""
+    made = Table("problem", "statements", "sure", "fix", title="Persona", title_justify="left")
+    for finding in findings:
+        pairs = zip(finding["statements"], finding["texts"], strict=True)
+        texts = "\n".join(f"{number}. {text}" for number, text in pairs)
+        sure = "" if finding["probability"] is None else f"{finding['probability']:.2f}"
+        made.add_row(*(Text(safe(c)) for c in (finding["problem"], texts, sure, finding["fix"])))
+    return made
+
+
 def _figures(report: Mapping[str, Any]) -> list[str]:
     """The rows and the figures of one agreement as table cells, in the order of _FIGURES."""
     keys = ("accuracy", "macro_f1", "auc", "calibration_error", "brier")
