@@ -186,11 +186,14 @@ def check_judge(
     import json
 
     from apc_cli.checking import check_judges
-    from apc_cli.reports.console import agreement_table
+    from apc_cli.reports.console import agreement_table, reliability_table
 
     shop = _workshop(character, config, profile, workspace, settings, anyone=True)
     report = check_judges(shop, file, personas, reward=reward)
     _console().print(agreement_table(report))
+    for kind in ("relevance", "nli"):
+        if kind in report:
+            _console().print(reliability_table(kind, report[kind]["judge"]))
     typer.echo(json.dumps(report, allow_nan=False))
 
 

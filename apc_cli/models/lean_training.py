@@ -24,8 +24,8 @@ _TOLERANCE = 0.05
 def lean(trainer: Any, *, pairs: bool) -> Iterator[None]:
     """Makes the passes of an SFTTrainer, or with `pairs` of a DPOTrainer, lean while it is open."""
     model = trainer.model.get_base_model()
-    passes = _LeanPasses(model, share=pairs and _branches(model))
-    model.forward, model.base_model.forward = passes.model, passes.backbone
+    passes = _LeanPasses(model, branch_pairs=pairs and _branches(model))
+    model.forward, model.base_model.forward = passes.of_model, passes.of_backbone
     try:
         yield
     finally:
@@ -35,12 +35,12 @@ def lean(trainer: Any, *, pairs: bool) -> Iterator[None]:
 class _LeanPasses:
     """Stands in for the forward passes of a model that has trl's fused head, and its backbone's."""
 
-    def __init__(self, model: Any, *, share: bool) -> None:
+    def __init__(self, model: Any, *, branch_pairs: bool) -> None:
         self.plain_model, self.plain_backbone = model.forward, model.base_model.forward
-        self.share = share
+        self.branch_pairs = branch_pairs
         self.kept: slice | None = None
 
-    def model(self, *args: Any, labels: Tensor | None = None, **options: Any) -> Any:
+    def of_model(self, *args: Any, labels: Tensor | None = None, **options: Any) -> Any:
         """As the fused head's forward: per-token figures of shape (rows, tokens - 1)."""
         if labels is None or not options.get("fused_lm_head"):
             return self.plain_model(*args, labels=labels, **options)
@@ -56,12 +56,12 @@ class _LeanPasses:
                 outputs[name] = pad(value, (first, 0))
         return outputs
 
-    def backbone(self, *args: Any, **options: Any) -> Any:
+    def of_backbone(self, *args: Any, **options: Any) -> Any:
         """The hidden states that predict the tokens from the first labelled one on."""
         if self.kept is None:
             return self.plain_backbone(*args, **options)
         ids, mask = options.get("input_ids"), options.get("attention_mask")
-        if self.share and ids is not None and mask is not None:
+        if self.branch_pairs and ids is not None and mask is not None:
             return BaseModelOutput(_pair_states(self.plain_backbone, ids, mask, self.kept))
         outputs = self.plain_backbone(*args, **options)
         outputs.last_hidden_state = outputs.last_hidden_state[:, self.kept]
@@ -103,11 +103,20 @@ def _branches(model: Any) -> bool:
     kinds = getattr(config, "layer_types", None) or []
     if config._attn_implementation != "sdpa" or any(kind != "full_attention" for kind in kinds):
         return False
-    if not kinds and getattr(config, "sliding_window", None):
+    if (not kinds and getattr(config, "sliding_window", None)) or _routes(config):
         return False
     ids = torch.arange(2, 26, device=model.device).repeat(2, 1) % config.vocab_size
     ids[1, 16:] = ids[0, 16:].flip(0)
     mask = torch.ones_like(ids)
     apart = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    together = _pair_states(model.base_model, ids, mask, slice(None))
+    try:
+        together = _pair_states(model.base_model, ids, mask, slice(None))
+    except (TypeError, ValueError, RuntimeError):  # no position_ids, or no masks of our own
+        return False
+    apart, together = apart[1, 16:], together[1, 16:]  # the second branch: all may go wrong there
     return bool((apart - together).norm() < _TOLERANCE * apart.norm())
+
+
+def _routes(config: Any) -> bool:
+    """Whether it is a mixture of experts, whose loss needs more than hidden states."""
+    return hasattr(config, "output_router_logits")

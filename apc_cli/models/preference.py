@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -60,7 +61,7 @@ def fit_preferences(
     )
     probe = player.prompt_text(pairs[0].prompt)
     before = _next_token_logits(player, probe)
-    trainer = DPOTrainer(
+    trainer = _LeanReferences(
         model=player.model,
         args=config,
         train_dataset=Dataset.from_list(rows),
@@ -70,6 +71,14 @@ def fit_preferences(
         trainers.run(trainer, checkpoints, "DPO", progress)
     if torch.equal(before, _next_token_logits(player, probe)):
         raise ApcError("DPO changed the adapter but no output of the model")
+
+
+class _LeanReferences(DPOTrainer):
+    """Computes the reference's log-probabilities as training computes the policy's."""
+
+    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
+        with lean(self, pairs=True):
+            return super().compute_ref_log_probs(model, inputs)
 
 
 def _row(player: RolePlayer, pair: PreferencePair) -> dict[str, object]:

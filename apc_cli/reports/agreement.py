@@ -17,10 +17,13 @@ class Agreement:
         accuracy: share of rows whose likeliest label is the right one.
         macro_f1: F1 of each label, averaged over labels.
         auc: area under the ROC curve of each label that occurs, averaged; None for one label alone.
-        calibration_error: expected calibration error over ten equal bins of confidence.
+        calibration_error: expected calibration error: mean |confidence − accuracy| over the bins
+            of `reliability`, weighted by size.
         brier: mean squared distance to the one-hot label, summed over labels: 0 … 2.
         majority: accuracy of always giving the commonest label.
         confusion: `confusion[i][j]` rows of true label i were given label j.
+        reliability: (mean confidence, accuracy, rows) of each of ten equal bins of confidence that
+            holds any rows, from unsure to sure.
     """
 
     rows: int
@@ -31,6 +34,7 @@ class Agreement:
     brier: float
     majority: float
     confusion: list[list[int]]
+    reliability: list[tuple[float, float, int]]
 
     def row(self) -> dict[str, Any]:
         """The figures as plain JSON values."""
@@ -43,26 +47,33 @@ def agreement(targets: np.ndarray, probabilities: np.ndarray) -> Agreement:
     true, given = targets.argmax(1), probabilities.argmax(1)
     confusion = confusion_matrix(true, given, labels=labels)
     truth = np.eye(len(labels))[true]
+    bins = reliability(probabilities.max(1), true == given)
     return Agreement(
         rows=len(true),
         accuracy=float((true == given).mean()),
         macro_f1=float(f1_score(true, given, labels=labels, average="macro", zero_division=0)),
         auc=_mean_auc(truth, probabilities),
-        calibration_error=calibration_error(probabilities.max(1), true == given),
+        calibration_error=sum(abs(sure - right) * n for sure, right, n in bins) / len(true),
         brier=float(((probabilities - truth) ** 2).sum(1).mean()),
         majority=float(confusion.sum(1).max() / len(true)),
         confusion=confusion.tolist(),
+        reliability=bins,
     )
 
 
-def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean |confidence − accuracy| over bins, weighted by size."""
+def reliability(
+    confidence: np.ndarray, correct: np.ndarray, bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, rows) of each bin of confidence that holds any rows."""
     place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(confidence[place == b].mean() - correct[place == b].mean()) * (place == b).mean()
+    return [
+        (
+            float(confidence[place == b].mean()),
+            float(correct[place == b].mean()),
+            int((place == b).sum()),
+        )
         for b in np.unique(place)
     ]
-    return float(sum(gaps))
 
 
 def ordered_pairs(groups: Sequence[Sequence[tuple[int, float]]]) -> tuple[int, int]:

@@ -139,6 +139,19 @@ def agreement_table(report: Mapping[str, Any]) -> Table:
     return table("Agreement with the labels", ["", *_FIGURES], rows)
 
 
+def reliability_table(kind: str, report: Mapping[str, Any]) -> Table:
+    """How often a judge is right, by how sure it says it is: equal bars are a calibrated judge."""
+    rows = [
+        [f"{sure:.2f}", f"{right:.2f}", str(n), f"{_bar(sure)}\n{_bar(right)}"]
+        for sure, right, n in report["reliability"]
+    ]
+    return table(f"{kind}: is it as right as it is sure?", ["sure", "right", "rows", ""], rows)
+
+
+def _bar(share: float, width: int = 20) -> str:
+    return ("▇" * round(share * width)).ljust(width)
+
+
 def lint_table(findings: Sequence[Mapping[str, Any]]) -> Table:
     """What `apc lint` found in a persona."""
     made = Table("problem", "statements", "sure", "fix", title="Persona", title_justify="left")

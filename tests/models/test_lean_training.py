@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, MixtralConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from apc_cli.models import lean_training
@@ -96,22 +96,33 @@ def test_a_pair_is_read_as_one_row():
     [
         LlamaConfig(**SMALL, attn_implementation="eager"),
         MistralConfig(**SMALL, sliding_window=4, num_key_value_heads=4),
+        MixtralConfig(**SMALL, num_key_value_heads=4, num_local_experts=2),
     ],
-    ids=["attention without boolean masks", "sliding window"],
+    ids=["attention without boolean masks", "sliding window", "mixture of experts"],
 )
 def test_what_may_not_branch_is_read_row_by_row(config):
     assert tokens_read(config) == 4 * 8
 
 
-def test_a_backbone_that_reads_branches_wrongly_is_found_out():
+@pytest.mark.parametrize("ignored", ["attention_mask", "position_ids"])
+def test_a_backbone_that_reads_branches_wrongly_is_found_out(ignored):
     made = trainer(LlamaConfig(**SMALL)).model.get_base_model()
     assert lean_training._branches(made)
     plain = made.base_model.forward
 
-    def ignores_the_mask(*args, attention_mask=None, **options):
-        return plain(*args, **options)
+    def careless(*args, **options):
+        return plain(*args, **{k: v for k, v in options.items() if k != ignored})
 
-    made.base_model.forward = ignores_the_mask
+    made.base_model.forward = careless
+    assert not lean_training._branches(made)
+
+
+def test_a_backbone_without_positions_is_left_alone():
+    made = trainer(LlamaConfig(**SMALL)).model.get_base_model()
+    plain = made.base_model.forward
+    made.base_model.forward = lambda input_ids, attention_mask, use_cache: plain(
+        input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache
+    )
     assert not lean_training._branches(made)
 
 

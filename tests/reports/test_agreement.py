@@ -1,14 +1,20 @@
 import numpy as np
 import pytest
 
-from apc_cli.reports.agreement import agreement, calibration_error, ordered_pairs
+from apc_cli.reports.agreement import agreement, ordered_pairs
 
 
-def test_calibration_error_worked_by_hand():
-    # two bins: confidence 0.95 with accuracy 0.5 (half of the rows), 0.55 with accuracy 1.0
-    confidence = np.array([0.95, 0.95, 0.55, 0.55])
-    correct = np.array([True, False, True, True])
-    assert calibration_error(confidence, correct) == pytest.approx(0.5 * 0.45 + 0.5 * 0.45)
+def test_calibration_worked_by_hand():
+    # two bins: 0.55 twice, both right; 0.92, 0.94 and 1.0, of which 0.94 is wrong
+    confidence = np.array([0.92, 0.94, 0.55, 0.55, 1.0])
+    found = np.stack([confidence, 1 - confidence], axis=1)
+    report = agreement(np.eye(2)[[0, 1, 0, 0, 0]], found)
+    assert [n for *_, n in report.reliability] == [2, 3]
+    (low, right, _), (high, mostly, _) = report.reliability
+    assert (low, right) == pytest.approx((0.55, 1.0))
+    assert (high, mostly) == pytest.approx((2.86 / 3, 2 / 3))
+    expected = (2 * 0.45 + 3 * (2.86 / 3 - 2 / 3)) / 5
+    assert report.calibration_error == pytest.approx(expected)
 
 
 def test_agreement_worked_by_hand():

@@ -11,6 +11,8 @@ from apc_cli.reports.console import (
     discriminator_table,
     evaluation_table,
     gain_line,
+    lint_table,
+    reliability_table,
     table,
 )
 from apc_cli.reports.terminal import safe
@@ -82,3 +84,27 @@ def test_progress_without_a_terminal_is_one_plain_line():
     progress.say("[red]long " + "word " * 20)
     first, second = console.file.getvalue().splitlines()
     assert first == "Work [1] (3) …" and second.startswith("[red]long word")
+
+
+def test_reliability_shows_stated_and_found_side_by_side():
+    console = Console(file=io.StringIO(), width=80)
+    console.print(reliability_table("nli", {"reliability": [(0.5, 1.0, 7)]}))
+    text = console.file.getvalue()
+    assert "0.50" in text and "1.00" in text and "7" in text
+    bars = [line.count("▇") for line in text.splitlines() if "▇" in line]
+    assert bars == [10, 20]
+
+
+def test_lint_names_each_statement_and_its_fix():
+    console = Console(file=io.StringIO(), width=100)
+    finding = {
+        "problem": "duplicate",
+        "statements": (2, 5),
+        "texts": ("Mara bakes.", "Mara is a baker.\x1b[2J"),
+        "probability": 0.815,
+        "fix": "drop 2: 5 says it",
+    }
+    console.print(lint_table([finding, finding | {"probability": None}]))
+    text = console.file.getvalue()
+    assert "2. Mara bakes." in text and "5. Mara is a baker.�[2J" in text
+    assert text.count("drop 2: 5 says it") == 2 and text.count("0.81") == 1
