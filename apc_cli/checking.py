@@ -24,13 +24,12 @@ def check_judges(
 
 
 def lint_persona(shop: Workshop) -> list[dict[str, Any]]:
-    """The findings of `apc lint`; without queries.jsonl nothing counts as never asked."""
-    character, queries = shop.character, []
-    if shop.workspace.path("queries.jsonl").exists():
-        queries = [query.query for part in shop.queries() for query in part]
+    """The findings of `apc lint`; without fresh queries nothing counts as never asked."""
+    character, queries, pipeline = shop.character, [], shop.pipeline()
+    if pipeline.stale(pipeline.stages["queries"]):
+        shop.progress.say("for what is never asked, run apc queries with the same options first")
     else:
-        name = character.character
-        shop.progress.say(f"what is never asked is found after: apc queries --character '{name}'")
+        queries = [query.query for part in shop.queries() for query in part]
     found = lint.run(
         character.character,
         shop.statements(),

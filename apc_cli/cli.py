@@ -218,7 +218,7 @@ def lint(
     if findings:
         _console().print(lint_table(findings))
     for finding in findings:
-        typer.echo(json.dumps(finding, ensure_ascii=False))
+        typer.echo(json.dumps(finding))
     shop.progress.say(f"{len(findings)} findings in {len(shop.statements())} statements")
     if findings and strict:
         raise typer.Exit(4)

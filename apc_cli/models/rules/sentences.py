@@ -43,6 +43,11 @@ def statements_of(character: str, paragraphs: Sequence[str]) -> list[list[str]]:
     return [list(_fresh(_paragraph(character, text, own), seen)) for text in paragraphs]
 
 
+def facts_of(character: str, statement: str, own: Pronouns | None) -> list[str]:
+    """The atomic statements in one; `own` are the character's pronouns."""
+    return list(_paragraph(character, statement, own))
+
+
 def _paragraph(character: str, paragraph: str, own: Pronouns | None) -> Iterable[str]:
     context = _Context()
     for line in lines_of(paragraph):

@@ -7,12 +7,13 @@ from apc_cli.models.rules.first_person import first_person
 from apc_cli.models.rules.names import names_of
 from apc_cli.models.rules.pronouns import pronouns_in
 from apc_cli.models.rules.segments import is_english
-from apc_cli.models.rules.sentences import statements_of
+from apc_cli.models.rules.sentences import facts_of
 
 
-def facts_in(character: str, statement: str) -> list[str]:
-    """The atomic statements that one statement makes."""
-    return statements_of(character, [statement])[0]
+def facts_in_each(character: str, statements: Sequence[str]) -> list[list[str]]:
+    """The atomic statements that each statement of a persona makes."""
+    own = pronouns_in(character, statements)
+    return [facts_of(character, statement, own) for statement in statements]
 
 
 def is_vague(character: str, statement: str) -> bool:
@@ -21,6 +22,7 @@ def is_vague(character: str, statement: str) -> bool:
         return False
     told = [t for t in names_of(character).tokenise(statement) if t.is_word and not t.name]
     empty = words("function_words") | words("empty_words") | words("vague_words")
+    empty -= words("telling_words")
     return all(token.low in empty or token.is_clitic for token in told)
 
 

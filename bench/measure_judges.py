@@ -1,0 +1,45 @@
+"""How judges do on the corpus personas that none was trained on, nor any setting chosen on.
+
+    python bench/measure_judges.py
+    python bench/measure_judges.py --judges /tmp/run1 --pair evaluator
+
+What counts are the statements that are asked about or settled by the reply, as in training.
+"""
+
+import argparse
+
+import numpy as np
+from train_judges import CORPUS, LABELS, PAIRS, examples_of, is_held_back
+
+from apc_cli.models.corpus import load_corpus
+from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.discriminator_training import predict
+from apc_cli.reports.agreement import agreement
+
+
+def main() -> None:
+    """Prints one line a judge."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--judges", default="apc_cli/judges", help="directory of PAIR/KIND")
+    parser.add_argument("--pair", choices=PAIRS, help="one pair alone")
+    options = parser.parse_args()
+    files = [path for path in sorted(CORPUS.glob("*.yaml")) if is_held_back(path)]
+    personas = [persona for path in files for persona in load_corpus(path)]
+    print(f"{len(personas)} personas of {len(files)} files")
+    for kind, labels in LABELS.items():
+        examples = examples_of(kind, personas, 3, 0)
+        central = np.concatenate([example.weights == 1 for example in examples])
+        for pair in [options.pair] if options.pair else PAIRS:
+            judge = Discriminator.load(f"{options.judges}/{pair}/{kind}", labels=labels)
+            targets, found = predict(judge, examples)
+            figures = agreement(targets[central], found[central])
+            print(
+                f"{pair} {kind}: {figures.rows} rows, accuracy {figures.accuracy:.3f}, macro-F1 "
+                f"{figures.macro_f1:.3f}, ECE {figures.calibration_error:.3f}, Brier "
+                f"{figures.brier:.3f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
