@@ -60,7 +60,7 @@ def test_only_the_named_kinds_are_used() -> None:
 
 
 def test_there_are_many_kinds() -> None:
-    assert len(kind_names()) >= 150
+    assert len(kind_names()) >= 300
     assert len({kind.theme for kind in KINDS.values()}) >= 12
 
 
