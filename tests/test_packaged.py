@@ -90,6 +90,21 @@ def test_the_readme_s_scoring_line_works(tmp_path):
     assert 0 < row["apc"]["score"] <= 2
 
 
+def test_lint_finds_planted_duplicates_and_contradictions(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "Mara.yaml").write_text(
+        "character: Mara\npersona: {statements: mine.txt}\n"
+    )
+    planted = ["Mara is forty years old.", "Mara is thirty-two years old.", "Mara speaks Danish."]
+    again = ["Mara sings in a choir on Fridays.", "Every Friday Mara sings with a choir."]
+    (tmp_path / "mine.txt").write_text("\n".join(planted + again) + "\n")
+    done = apc(tmp_path, "lint", "--character", "Mara", "--profile", "offline")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    pairs = [(finding["problem"], finding["statements"]) for finding in found]
+    assert pairs == [("contradiction", [1, 2]), ("duplicate", [4, 5])]
+
+
 @pytest.mark.parametrize("pair", ["reward", "evaluator"])
 def test_shipped_judges_know_the_obvious(pair):
     from apc_cli.models.scorer import Scorer

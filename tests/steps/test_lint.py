@@ -23,14 +23,14 @@ def test_telling_one_statement_says_what_it_makes_of_another():
     verdicts = np.full((3, 3, 3), (0.1, 0.8, 0.1))
     verdicts[0, 1] = (0.0, 0.4, 0.6)  # told, the first implies the second
     verdicts[1, 0] = (0.0, 0.9, 0.1)
-    verdicts[0, 2], verdicts[2, 0] = (0.9, 0.1, 0.0), (0.7, 0.2, 0.1)
-    verdicts[1, 2], verdicts[2, 1] = (0.8, 0.1, 0.1), (0.1, 0.8, 0.1)  # 0.45 on average
+    verdicts[0, 2], verdicts[2, 0] = (0.95, 0.05, 0.0), (0.8, 0.1, 0.1)
+    verdicts[1, 2], verdicts[2, 1] = (0.9, 0.0, 0.1), (0.6, 0.3, 0.1)  # 0.75 on average
     found = list(lint._clashes(STATEMENTS, verdicts))
     assert [(f.problem, f.statements, f.fix) for f in found] == [
         ("duplicate", (1, 2), "drop 2: 1 says it"),
         ("contradiction", (1, 3), "keep the one that is true"),
     ]
-    assert [f.probability for f in found] == pytest.approx([0.6, 0.8])
+    assert [f.probability for f in found] == pytest.approx([0.6, 0.875])
 
 
 def test_of_two_that_imply_each_other_the_less_telling_one_is_spare():
