@@ -9,9 +9,8 @@ What counts are the statements that are asked about or settled by the reply, as 
 import argparse
 
 import numpy as np
-from train_judges import CORPUS, LABELS, PAIRS, examples_of, is_held_back
+from train_judges import LABELS, PAIRS, corpus, examples_of
 
-from apc_cli.models.corpus import load_corpus
 from apc_cli.models.discriminator import Discriminator
 from apc_cli.models.discriminator_training import predict
 from apc_cli.reports.agreement import agreement
@@ -23,9 +22,8 @@ def main() -> None:
     parser.add_argument("--judges", default="apc_cli/judges", help="directory of PAIR/KIND")
     parser.add_argument("--pair", choices=PAIRS, help="one pair alone")
     options = parser.parse_args()
-    files = [path for path in sorted(CORPUS.glob("*.yaml")) if is_held_back(path)]
-    personas = [persona for path in files for persona in load_corpus(path)]
-    print(f"{len(personas)} personas of {len(files)} files")
+    personas = corpus(held_back=True)
+    print(f"{len(personas)} personas")
     for kind, labels in LABELS.items():
         examples = examples_of(kind, personas, 3, 0)
         central = np.concatenate([example.weights == 1 for example in examples])

@@ -56,17 +56,17 @@ _SETTINGS = (
 
 def corpus_personas(pair: str) -> tuple[list[Persona], list[Persona]]:
     """(training personas of the pair, personas held out from both pairs)."""
-    files = [path for path in sorted(CORPUS.glob("*.yaml")) if not is_held_back(path)]
-    personas = [p for path in files for p in load_corpus(path)]
+    personas = corpus(held_back=False)
     lots = {p.character: zlib.crc32(p.character.encode()) for p in personas}
     held_out = [p for p in personas if lots[p.character] % 10 == 0]
     rest = [p for p in personas if lots[p.character] % 10]
     return [p for p in rest if lots[p.character] // 10 % 2 == PAIRS.index(pair)], held_out
 
 
-def is_held_back(path: Path) -> bool:
-    """Whether a corpus file only measures."""
-    return path.name.startswith(HELD_BACK)
+def corpus(*, held_back: bool) -> list[Persona]:
+    """The personas of the files that only measure, or of the others."""
+    files = [p for p in sorted(CORPUS.glob("*.yaml")) if p.name.startswith(HELD_BACK) == held_back]
+    return [persona for path in files for persona in load_corpus(path)]
 
 
 def relevance_examples(personas: list[Persona], others: int, seed: int) -> list[LabelledPrompt]:
@@ -144,7 +144,7 @@ def train(options: argparse.Namespace) -> None:
     generated = examples_of(kind, made, options.others, seed)
     random.Random(seed).shuffle(generated)
     generated = generated[: options.generated]
-    corpus = examples_of(kind, written, options.others, seed)
+    prose = examples_of(kind, written, options.others, seed)
     told = [recitals(persona, options.recitals, seed) for persona in written]
     recited = examples_of(kind, told, options.others, seed)
     judge = _start(options, seed)
@@ -158,12 +158,12 @@ def train(options: argparse.Namespace) -> None:
     settings = FitSettings(
         options.epochs, options.learning_rate, options.batch_size, seed=options.order
     )
-    counts = f"{len(generated)} generated + {len(corpus)} corpus + {len(recited)} recitals"
+    counts = f"{len(generated)} generated + {len(prose)} corpus + {len(recited)} recitals"
     print(f"{pair} {kind}: {counts}", flush=True)
-    fit(judge, generated + corpus + recited, settings, show)
+    fit(judge, generated + prose + recited, settings, show)
     facts = {
         "generated_prompts": len(generated),
-        "corpus_prompts": len(corpus),
+        "corpus_prompts": len(prose),
         "recitals": len(recited),
         "corpus_personas": len(written),
         "settings": {key: vars(options)[key] for key in _SETTINGS},

@@ -105,8 +105,7 @@ def _clash(
     implied = float(max(there[_ENTAILED], back[_ENTAILED]))
     if implied <= _LIKELY:
         return None
-    spare = other if there[_ENTAILED] >= back[_ENTAILED] else one
-    kept = one if spare == other else other
+    kept, spare = (one, other) if there[_ENTAILED] >= back[_ENTAILED] else (other, one)
     fix = f"drop {spare + 1}: {kept + 1} says it"
     return Finding("duplicate", numbers, texts, implied, fix)
 
@@ -141,7 +140,7 @@ def _never_asked(
             (statement,),
             float(1 - highest),
             f"no query asks for it ({len(queries)} looked at): drop it, or ask for it",
-        )  # fmt: skip
+        )
         for number, (statement, highest) in enumerate(zip(statements, most, strict=True), start=1)
         if highest < _LIKELY
     ]
