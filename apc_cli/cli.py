@@ -186,7 +186,7 @@ def check_judge(
     import json
 
     from apc_cli.checking import check_judges
-    from apc_cli.reports.console import agreement_table, reliability_table
+    from apc_cli.reports.console import agreement_table, reliability_table, sure_line
 
     shop = _workshop(character, config, profile, workspace, settings, anyone=True)
     report = check_judges(shop, file, personas, reward=reward)
@@ -194,6 +194,7 @@ def check_judge(
     for kind in ("relevance", "nli"):
         if kind in report:
             _console().print(reliability_table(kind, report[kind]["judge"]))
+            shop.progress.say(sure_line(kind, report[kind]["judge"]))
     typer.echo(json.dumps(report, allow_nan=False))
 
 
@@ -316,13 +317,15 @@ def _build(
 def _show(shop: "Workshop", command: str, figures: dict[str, Any] | None) -> None:
     """The table that a command ends with."""
     from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
-    from apc_cli.reports.console import confusion_table, discriminator_table
+    from apc_cli.reports.console import confusion_table, discriminator_tables, sure_line
 
     if command == "train-discriminators" and figures:
-        _console().print(discriminator_table(figures))
+        for table in discriminator_tables(figures):
+            _console().print(table)
         for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
             if report := figures[kind].get("held out"):
                 _console().print(confusion_table(kind, report, labels))
+                shop.progress.say(sure_line(kind, report))
     if command in ("train", "evaluate"):
         _show_evaluation(shop)
 

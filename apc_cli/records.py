@@ -87,7 +87,11 @@ class Experience:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What one persona statement asked of one reply, and how far the reply honoured it."""
+    """What one persona statement asked of one reply, and how far the reply honoured it.
+
+    `sure` is false where a discriminator's likeliest label is less probable than it must be to be
+    right in 95% of held-out rows: there it abstains, and its verdict alone says little.
+    """
 
     statement: str
     relevance: float
@@ -96,6 +100,7 @@ class Constraint:
     entailed: float
     satisfaction: float
     violation: Literal["active", "passive"] | None
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ class Score:
             "passive_penalty": self.passive_penalty,
             "interval": list(self.interval),
             "statements": len(self.constraints),
+            "unsure": sum(not constraint.sure for constraint in self.constraints),
         }
         row: dict[str, Any] = {"apc": {key: _rounded(value) for key, value in summary.items()}}
         if explain:

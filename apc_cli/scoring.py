@@ -53,6 +53,8 @@ class ScoreCommand:
             )
         ]
         rows.append(["mean statements", f"{totals.statements / max(1, totals.scored):.1f}"])
+        sure = 1 - totals.unsure / max(1, totals.statements)
+        rows.append(["verdicts the judges are sure of", f"{sure:.0%}"])
         rows += [[f"not scored: {why}", str(count)] for why, count in totals.errors.items()]
         return table("APC", ["", ""], rows)
 

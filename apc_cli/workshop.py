@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from apc_cli.models.role_player import RolePlayer
     from apc_cli.models.scorer import Scorer
     from apc_cli.models.teacher import Teacher
+    from apc_cli.steps.train_discriminators import Labelled
 
 _TAUGHT = {"statements", "queries", "label-data", "experience"}
 _PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "evaluation"}
@@ -270,12 +271,21 @@ class Workshop:
         from apc_cli.steps import train_discriminators
 
         return train_discriminators.run(
-            self.character.character,
-            self.workspace.read_rows("relevance.jsonl", RelevanceExample),
-            self.workspace.read_rows("nli.jsonl", NliExample),
+            self._labelled(self.workspace),
+            [self._labelled(other) for other in self.workspace.others("label-data")],
             self.character.discriminators, self.character.seed, self.character.device,
             self.workspace, self.progress,
         )  # fmt: skip
+
+    @staticmethod
+    def _labelled(workspace: Workspace) -> "Labelled":
+        from apc_cli.steps.train_discriminators import Labelled
+
+        return Labelled(
+            workspace.character,
+            workspace.read_rows("relevance.jsonl", RelevanceExample),
+            workspace.read_rows("nli.jsonl", NliExample),
+        )
 
     def _experience(self, fingerprint: str) -> Summary:
         from apc_cli.steps import experience

@@ -30,7 +30,7 @@ class Workspace:
     """The directory `<root>/<character>/`."""
 
     def __init__(self, root: Path, character: str) -> None:
-        self.character = character
+        self.root, self.character = root, character
         self.directory = root / directory_name(character)
 
     def path(self, name: str) -> Path:
@@ -142,6 +142,26 @@ class Workspace:
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial.rename(target)
+
+    def others(self, stage: str) -> list["Workspace"]:
+        """Other characters of the same language whose results of the stage are as it wrote them."""
+        found = []
+        language = self._settings(stage).get("language")
+        for folder in sorted(path.parent for path in self.root.glob(f"*/{MANIFEST}")):
+            other = Workspace(self.root, folder.name)
+            settings = other._settings(stage)
+            mine = other.directory == self.directory
+            if not mine and settings.get("language") == language and other._intact(stage):
+                other.character = settings["character"]
+                found.append(other)
+        return found
+
+    def _settings(self, stage: str) -> dict[str, Any]:
+        return self.manifest().get(stage, {}).get("config", {})
+
+    def _intact(self, stage: str) -> bool:
+        outputs = self.manifest().get(stage, {}).get("outputs", {})
+        return bool(outputs) and all(self.digest(name) == known for name, known in outputs.items())
 
     def digest(self, name: str) -> str | None:
         """SHA-256 of an artifact's content, file or directory; None when it is not there."""

@@ -26,6 +26,7 @@ from apc_cli.models.discriminator_training import (
     FitSettings,
     LabelledPrompt,
     best_temperature,
+    confidence_for,
     fit,
     predict,
     rescaled,
@@ -203,13 +204,16 @@ def finish(
     targets, probabilities = predict(shipped, validation)
     central = np.concatenate([e.weights == 1 for e in validation])
     temperature = best_temperature(targets[central], probabilities[central])
-    judge.calibrated(temperature).save(folder, dtype=torch.float16)
     probabilities = rescaled(probabilities, temperature)
+    sure_from = confidence_for(targets[central], probabilities[central])
+    judge.calibrated(temperature, sure_from).save(folder, dtype=torch.float16)
     card = {"base": BASE, "pair": options.pair, "kind": kind} | facts
     card |= {
         "held_out_personas": [p.character for p in held_out],
         "temperature": temperature,
-        "held_out": agreement(targets[central], probabilities[central]).row(),
+        "held_out": agreement(
+            targets[central], probabilities[central], judge.description.sure_from
+        ).row(),
         "torch": torch.__version__,
     }
     if not central.all():

@@ -145,12 +145,19 @@ def test_own_discriminators_are_trained_and_used(project, apc, models):
     for shown in ("macro-F1", "nli, trained", "nli, word overlap", "labelled (down)"):
         assert shown in err
     assert "no better than word overlap" in err, "a random encoder beats no baseline"
+    assert "no other character" in err and "sure of" in err
     code, _, err = apc("build-dpo", *OFFLINE, *own)
     assert code == 0, err
     folder = project / "workspace" / "Mara"
     assert (folder / "discriminators/nli/judge.json").is_file()
     manifest = json.loads((folder / "manifest.json").read_text())
     assert "discriminators" in manifest["build-dpo"]["inputs"]
+    shutil.copytree(folder, project / "workspace" / "Nora")
+    nora = json.loads((project / "workspace/Nora/manifest.json").read_text())
+    nora["label-data"]["config"]["character"] = "Nora"
+    (project / "workspace/Nora/manifest.json").write_text(json.dumps(nora))
+    code, _, err = apc("train-discriminators", *OFFLINE, *own, "--force")
+    assert code == 0 and "other characters" in err, err
 
 
 def test_a_second_process_is_told_who_works(project, apc):

@@ -270,3 +270,27 @@ def test_fingerprints_ignore_the_order_of_keys():
     assert fingerprint({"a": [1, 2]}) != fingerprint({"a": [2, 1]})
     text = json.dumps({"a": "é"}, ensure_ascii=False)
     assert fingerprint({"a": "é"}) == hashlib.sha256(text.encode()).hexdigest()
+
+
+# Other characters
+
+
+def finished(root, name, language="en"):
+    other = Workspace(root, name)
+    other.create()
+    other.write_rows("q.jsonl", [Query("a", "b")])
+    outputs = {"q.jsonl": other.digest("q.jsonl")}
+    config = {"character": name, "language": language}
+    other.record("queries", {"config": config, "outputs": outputs})
+    return other
+
+
+def test_others_are_finished_intact_and_of_the_same_language(tmp_path):
+    mara = finished(tmp_path, "Mara")
+    long = finished(tmp_path, "A name " + "that goes on and on " * 5)
+    finished(tmp_path, "京", language="ja")
+    finished(tmp_path, "Edited").path("q.jsonl").write_text("{}\n")
+    Workspace(tmp_path, "Empty").create()
+    assert [other.character for other in mara.others("queries")] == [long.character]
+    assert mara.others("queries")[0].read_rows("q.jsonl", Query) == [Query("a", "b")]
+    assert mara.others("dpo") == []

@@ -32,13 +32,17 @@ METADATA = "judge.json"
 
 @dataclass(frozen=True)
 class Description:
-    """What `judge.json` records: how to build the inputs and how to read the outputs."""
+    """What `judge.json` records: how to build the inputs and how to read the outputs.
+
+    A verdict is sure when its likeliest label has at least the probability `sure_from`.
+    """
 
     labels: tuple[str, ...]
     style: InputStyle = "released"
     architecture: Architecture = "classifier"
     temperature: float = 1.0
     languages: tuple[str, ...] = ()
+    sure_from: float = 0.8
 
 
 class Discriminator:
@@ -138,9 +142,10 @@ class Discriminator:
                 found[index] = part
         return found
 
-    def calibrated(self, temperature: float) -> "Discriminator":
-        """The same network with its logits divided by `temperature`."""
-        description = replace(self.description, temperature=temperature)
+    def calibrated(self, temperature: float, sure_from: float | None = None) -> "Discriminator":
+        """The same network with its logits divided by `temperature`, and another `sure_from`."""
+        band = self.description.sure_from if sure_from is None else sure_from
+        description = replace(self.description, temperature=temperature, sure_from=band)
         return Discriminator(self.network, description, self.base)
 
     def save(self, directory: Path, *, dtype: torch.dtype | None = None) -> None:

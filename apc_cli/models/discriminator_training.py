@@ -15,6 +15,8 @@ from apc_cli.prompts import Prompt
 Progress = Callable[[int, int, float], None]
 """Called after each step with (steps done, steps in all, loss)."""
 
+_FEWEST_ROWS = 100
+
 
 @dataclass(frozen=True)
 class LabelledPrompt:
@@ -96,6 +98,25 @@ def best_temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
 
     found = minimize_scalar(cross_entropy, bounds=(np.log(0.2), np.log(5)), method="bounded")
     return float(np.exp(found.x))
+
+
+def confidence_for(
+    targets: np.ndarray, probabilities: np.ndarray, right: float = 0.95
+) -> float | None:
+    """The lowest confidence from which on that share of held-out rows is right: (rows, labels).
+
+    None with too few rows to tell, or when not even the surest verdicts are right so often.
+    """
+    if len(targets) < _FEWEST_ROWS:
+        return None
+    confidence, correct = probabilities.max(1), targets.argmax(1) == probabilities.argmax(1)
+    enough = [
+        level
+        for level in np.unique(confidence)
+        if (sure := confidence >= level).sum() >= _FEWEST_ROWS // 2
+        and correct[sure].mean() >= right
+    ]
+    return float(enough[0]) if enough else None
 
 
 def rescaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:

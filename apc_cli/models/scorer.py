@@ -50,6 +50,11 @@ class Scorer:
                 )
         return cls(judges[relevance], judges[nli])
 
+    @property
+    def sure_from(self) -> tuple[float, float]:
+        """How probable a label of relevance and of NLI must be for its verdict to be sure."""
+        return self._relevance.description.sure_from, self._nli.description.sure_from
+
     def relevance(self, character: str, statements: Sequence[str], query: str) -> np.ndarray:
         """P_g of each statement, shape (statements,)."""
         if len(self._known) > _REMEMBERED_QUERIES:
@@ -91,16 +96,24 @@ class Scorer:
         distinct = list(dict.fromkeys(replies))
         prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
         verdicts = self._nli.prompt_probabilities(prompts)
-        found = {
-            reply: _score(statements, self.relevance(character, statements, reply[0]), verdict)
-            for reply, verdict in zip(distinct, verdicts, strict=True)
-        }
+        found = {}
+        for reply, verdict in zip(distinct, verdicts, strict=True):
+            relevance = self.relevance(character, statements, reply[0])
+            found[reply] = _score(statements, relevance, verdict, self.sure_from)
         return [found[reply] for reply in replies]
 
 
-def _score(statements: Sequence[str], relevance: np.ndarray, verdict: np.ndarray) -> Score:
+def _score(
+    statements: Sequence[str],
+    relevance: np.ndarray,
+    verdict: np.ndarray,
+    sure_from: tuple[float, float],
+) -> Score:
     total = apc_scores(relevance, verdict[None])
     satisfaction = constraint_probability(relevance, verdict)
+    sure = (np.maximum(relevance, 1 - relevance) >= sure_from[0]) & (
+        verdict.max(1, initial=0) >= sure_from[1]
+    )
     constraints = tuple(
         Constraint(
             statement=statement,
@@ -110,6 +123,7 @@ def _score(statements: Sequence[str], relevance: np.ndarray, verdict: np.ndarray
             entailed=float(verdict[i][2]),
             satisfaction=float(satisfaction[i]),
             violation=violation(float(relevance[i]), verdict[i]),
+            sure=bool(sure[i]),
         )
         for i, statement in enumerate(statements)
     )

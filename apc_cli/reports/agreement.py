@@ -24,6 +24,8 @@ class Agreement:
         confusion: `confusion[i][j]` rows of true label i were given label j.
         reliability: (mean confidence, accuracy, rows) of each of ten equal bins of confidence that
             holds any rows, from unsure to sure.
+        sure_share: share of rows whose likeliest label is as probable as a sure verdict's must be.
+        sure_accuracy: accuracy on those rows alone; None without any.
     """
 
     rows: int
@@ -35,19 +37,25 @@ class Agreement:
     majority: float
     confusion: list[list[int]]
     reliability: list[tuple[float, float, int]]
+    sure_share: float
+    sure_accuracy: float | None
 
     def row(self) -> dict[str, Any]:
         """The figures as plain JSON values."""
         return asdict(self)
 
 
-def agreement(targets: np.ndarray, probabilities: np.ndarray) -> Agreement:
-    """Compares probabilities (rows, labels) with target probabilities (rows, labels)."""
+def agreement(targets: np.ndarray, probabilities: np.ndarray, sure_from: float = 0.8) -> Agreement:
+    """Compares probabilities (rows, labels) with target probabilities (rows, labels).
+
+    A verdict is sure when its likeliest label has at least the probability `sure_from`.
+    """
     labels = list(range(targets.shape[1]))
     true, given = targets.argmax(1), probabilities.argmax(1)
     confusion = confusion_matrix(true, given, labels=labels)
     truth = np.eye(len(labels))[true]
     bins = reliability(probabilities.max(1), true == given)
+    sure = probabilities.max(1) >= sure_from
     return Agreement(
         rows=len(true),
         accuracy=float((true == given).mean()),
@@ -58,6 +66,8 @@ def agreement(targets: np.ndarray, probabilities: np.ndarray) -> Agreement:
         majority=float(confusion.sum(1).max() / len(true)),
         confusion=confusion.tolist(),
         reliability=bins,
+        sure_share=float(sure.mean()),
+        sure_accuracy=float((true == given)[sure].mean()) if sure.any() else None,
     )
 
 

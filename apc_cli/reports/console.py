@@ -104,15 +104,28 @@ def gain_line(report: Mapping[str, Any]) -> str:
 _FIGURES = ("rows", "accuracy", "macro-F1", "AUC", "ECE", "Brier")
 
 
-def discriminator_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Held-out figures of both discriminators, beside what can be had without them."""
-    rows = []
-    for kind, found in figures.items():
-        named = {"before training": found.get("before"), "trained": found.get("held out")}
-        for name, report in (named | found.get("baselines", {})).items():
-            if report:
-                rows.append([f"{kind}, {name}", *_figures(report)])
-    return table("Discriminators", ["held-out statements", *_FIGURES], rows)
+def discriminator_tables(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """Figures of both discriminators on what was held out, beside what can be had without them.
+
+    One table for statements of the character, one for other characters where there are any.
+    """
+    for on, where in (("", "held-out statements"), (" on others", "other characters")):
+        rows = []
+        for kind, found in figures.items():
+            named = {"before training": found[f"before{on}"], "trained": found[f"held out{on}"]}
+            for name, report in (named | found[f"baselines{on}"]).items():
+                if report:
+                    rows.append([f"{kind}, {name}", *_figures(report)])
+        if rows:
+            yield table("Discriminators: agreement with the teacher", [where, *_FIGURES], rows)
+
+
+def sure_line(kind: str, report: Mapping[str, Any]) -> str:
+    """How much a judge is sure of, and how often it is right then."""
+    if report["sure_accuracy"] is None:
+        return f"{kind}: sure of no row"
+    share, right = report["sure_share"], report["sure_accuracy"]
+    return f"{kind}: sure of {share:.0%} of the rows, and right in {right:.0%} of these"
 
 
 def confusion_table(kind: str, report: Mapping[str, Any], labels: Sequence[str]) -> Table:
@@ -135,7 +148,7 @@ def agreement_table(report: Mapping[str, Any]) -> Table:
             str(ranking["pairs"]),
             f"{ranking['in_order']:.3f}",
         ]
-        rows.append([*row, "", "", "", ""])
+        rows.append([*row, *[""] * (len(_FIGURES) - 2)])
     return table("Agreement with the labels", ["", *_FIGURES], rows)
 
 

@@ -70,7 +70,7 @@ def run(
             labels = [RELEVANCE_LABELS.index(str(row.relevant)) for row in relevance]
             texts = [row.query for row in relevance]
             report["relevance"] = _compared(
-                found, labels, relevance, texts, RELEVANCE_LABELS, embedder
+                found, labels, relevance, texts, RELEVANCE_LABELS, embedder, scorer.sure_from[0]
             )
         task.advance()
         if nli:
@@ -79,7 +79,9 @@ def run(
             )
             labels = [NLI_LABELS.index(str(row.nli)) for row in nli]
             texts = [str(row.response) for row in nli]
-            report["nli"] = _compared(found, labels, nli, texts, NLI_LABELS, embedder)
+            report["nli"] = _compared(
+                found, labels, nli, texts, NLI_LABELS, embedder, scorer.sure_from[1]
+            )
         task.advance()
         if ranked:
             right, total = ordered_pairs(_ranked(ranked, rows, personas, scorer))
@@ -138,6 +140,7 @@ def _compared(
     texts: Sequence[str],
     names: Sequence[str],
     embedder: "Embedder | None",
+    sure_from: float,
 ) -> dict[str, Any]:
     """The judge and the baselines on the same rows; baselines never see the row's character.
 
@@ -148,7 +151,7 @@ def _compared(
     characters = [row.character for row in rows]
     pairs = [Pair(row.character, row.statement, t) for row, t in zip(rows, texts, strict=True)]
     guessed = guesses(pairs, truth, characters, len(names), embedder)
-    result: dict[str, Any] = {"judge": agreement(targets, found).row()}
+    result: dict[str, Any] = {"judge": agreement(targets, found, sure_from).row()}
     result |= {name: agreement(targets, values).row() for name, values in guessed.items()}
     best = max(result[name]["accuracy"] for name in guessed)
     result["beats_baselines"] = result["judge"]["accuracy"] > best

@@ -24,6 +24,7 @@ class Totals:
     rows: int = 0
     scored: int = 0
     statements: int = 0
+    unsure: int = 0
     sums: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -122,6 +123,7 @@ def _count(row: dict[str, Any], totals: Totals) -> None:
         return
     totals.scored += 1
     totals.statements += row["apc"]["statements"]
+    totals.unsure += row["apc"]["unsure"]
     totals.sums.update({k: v for k, v in row["apc"].items() if isinstance(v, float)})
 
 

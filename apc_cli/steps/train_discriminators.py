@@ -1,7 +1,8 @@
 """Labelled data becomes the character's own two discriminators (paper section 4.1)."""
 
+import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,8 +13,10 @@ from apc_cli.models.discriminator_training import (
     FitSettings,
     LabelledPrompt,
     best_temperature,
+    confidence_for,
     fit,
     predict,
+    rescaled,
 )
 from apc_cli.prompts import nli_prompt, relevance_prompt
 from apc_cli.records import (
@@ -33,41 +36,59 @@ if TYPE_CHECKING:
     from apc_cli.workspace import Workspace
 
 Example = RelevanceExample | NliExample
+_OTHER_ROWS = 200
+"""Rows of other characters that a discriminator is measured on, at most."""
+
+
+class Labelled(NamedTuple):
+    """A character's rows, as the teacher judged them."""
+
+    character: str
+    relevance: Sequence[RelevanceExample]
+    nli: Sequence[NliExample]
 
 
 def run(
-    character: str,
-    relevance: Sequence[RelevanceExample],
-    nli: Sequence[NliExample],
+    own: Labelled,
+    others: Sequence[Labelled],
     settings: Discriminators,
     seed: int,
     device: str,
     workspace: "Workspace",
     progress: "Progress",
 ) -> Summary:
-    """Writes discriminators/{relevance,nli}; returns held-out figures before and after training."""
+    """Writes discriminators/{relevance,nli}; returns held-out figures before and after training.
+
+    Held out are statements of the character itself, and all rows of `others`, who play no part in
+    the training.
+    """
     plan = (
         (
             "relevance",
             settings.base_relevance,
             RELEVANCE_LABELS,
-            relevance,
             settings.relevance_epochs,
         ),
-        ("nli", settings.base_nli, NLI_LABELS, nli, settings.nli_epochs),
+        ("nli", settings.base_nli, NLI_LABELS, settings.nli_epochs),
     )
     figures = {}
     embedder = installed_embedder(progress, device)
     with workspace.new_directory("discriminators") as directory:
-        for kind, base, labels, rows, epochs in plan:
+        for kind, base, labels, epochs in plan:
             judge = _start(base, labels, device, seed)
-            parts = _split(rows, settings.test_share, seed)
-            prompts = [_prompts(character, judge.style, part) for part in parts]
+            parts = _split(getattr(own, kind), settings.test_share, seed)
+            prompts = [_prompts(own.character, judge.style, part) for part in parts]
+            strangers = _of_others(kind, others, seed)
+            unseen = [_prompts(who, judge.style, rows) for who, rows in strangers]
+            prompts.append([prompt for made in unseen for prompt in made])
             fitting = FitSettings(epochs, settings.learning_rate, settings.batch_size, seed=seed)
-            known = _baselines(character, parts[-1], labels, embedder)
-            judge, figures[kind] = _fit_and_measure(judge, prompts, fitting, kind, known, progress)
+            judge, found = _fit_and_measure(judge, prompts, fitting, kind, progress)
+            found["baselines"] = _baselines([(own.character, parts[-1])], labels, embedder)
+            found["baselines on others"] = _baselines(strangers, labels, embedder)
+            _warn(kind, found, progress)
             judge.save(directory / kind)
-    return Summary(len(relevance) + len(nli), figures=figures)
+            figures[kind] = found
+    return Summary(len(own.relevance) + len(own.nli), figures=figures)
 
 
 def _start(base: str, labels: tuple[str, ...], device: str, seed: int) -> Discriminator:
@@ -95,6 +116,17 @@ def _split(
     return tuple([row for row in rows if row.statement in part] for part in parts)
 
 
+def _of_others(kind: str, others: Sequence[Labelled], seed: int) -> list[tuple[str, list[Example]]]:
+    """(character, rows) of each other character, at most _OTHER_ROWS rows in all."""
+    share = _OTHER_ROWS // max(1, len(others))
+    draw = random.Random(f"others {seed}")
+    found = []
+    for other in others:
+        rows = list(getattr(other, kind))
+        found.append((other.character, draw.sample(rows, min(share, len(rows)))))
+    return found
+
+
 def _prompts(character: str, style: "InputStyle", rows: Sequence[Example]) -> list[LabelledPrompt]:
     """One prompt for all statements that were judged for the same query and reply."""
     groups: dict[tuple[str, str | None], list[Example]] = {}
@@ -114,18 +146,21 @@ def _prompts(character: str, style: "InputStyle", rows: Sequence[Example]) -> li
 
 
 def _baselines(
-    character: str, rows: Sequence[Example], labels: Sequence[str], embedder: "Embedder | None"
+    tests: Sequence[tuple[str, Sequence[Example]]],
+    labels: Sequence[str],
+    embedder: "Embedder | None",
 ) -> dict[str, dict[str, Any]]:
-    """What can be had without a judge on the test rows; a row's guess is from other statements.
+    """What can be had without a judge on (character, rows); a guess is from other statements.
 
     Nothing where there is only one statement.
     """
-    if len({row.statement for row in rows}) < 2:
+    rows = [(character, row) for character, rows in tests for row in rows]
+    statements = [row.statement for _, row in rows]
+    if len(set(statements)) < 2:
         return {}
-    texts = [row.response if isinstance(row, NliExample) else row.query for row in rows]
-    pairs = [Pair(character, row.statement, t) for row, t in zip(rows, texts, strict=True)]
-    targets = np.array([row.probabilities for row in rows])
-    statements = [row.statement for row in rows]
+    texts = [row.response if isinstance(row, NliExample) else row.query for _, row in rows]
+    pairs = [Pair(who, row.statement, t) for (who, row), t in zip(rows, texts, strict=True)]
+    targets = np.array([row.probabilities for _, row in rows])
     guessed = guesses(pairs, targets.argmax(1), statements, len(labels), embedder)
     return {name: agreement(targets, values).row() for name, values in guessed.items()}
 
@@ -135,28 +170,48 @@ def _fit_and_measure(
     parts: Sequence[Sequence[LabelledPrompt]],
     settings: FitSettings,
     kind: str,
-    baselines: dict[str, dict[str, Any]],
     progress: "Progress",
 ) -> tuple[Discriminator, dict[str, Any]]:
-    train, calibration, test = parts
-    figures: dict[str, Any] = {"training prompts": len(train), "baselines": baselines}
-    if test:
-        figures["before"] = agreement(*predict(judge, test)).row()
+    """Fits to the first of four parts, calibrates on the second, measures on the others."""
+    train, calibration, *tests = parts
+    figures: dict[str, Any] = {"training prompts": len(train)}
+    figures |= {f"before{on}": _measured(judge, test) for on, test in zip(_ON, tests, strict=True)}
     judge = judge.calibrated(1.0)
     steps = -(-round(settings.epochs * len(train)) // settings.batch_size)
     with progress.task(f"Training the {kind} discriminator", steps) as task:
         fit(judge, train, settings, lambda *at: task.advance(1, f"loss {at[2]:.3f}"))
     if calibration:
-        judge = judge.calibrated(best_temperature(*predict(judge, calibration)))
+        targets, found = predict(judge, calibration)
+        temperature = best_temperature(targets, found)
+        sure_from = confidence_for(targets, rescaled(found, temperature))
+        judge = judge.calibrated(temperature, sure_from)
     figures["temperature"] = judge.description.temperature
-    if test:
-        figures["held out"] = agreement(*predict(judge, test)).row()
-        _warn(kind, figures, progress)
+    figures |= {f"held out{on}": _measured(judge, t) for on, t in zip(_ON, tests, strict=True)}
     return judge, figures
 
 
+_ON = ("", " on others")
+"""How the figures of held-out statements and of other characters are named."""
+
+
+def _measured(judge: Discriminator, test: Sequence[LabelledPrompt]) -> dict[str, Any] | None:
+    """The figures of agreement; None without any rows."""
+    if not test:
+        return None
+    return agreement(*predict(judge, test), judge.description.sure_from).row()
+
+
 def _warn(kind: str, figures: dict[str, Any], progress: "Progress") -> None:
-    trained = figures["held out"]
+    trained, unseen = figures["held out"], figures["held out on others"]
+    if unseen is None:
+        progress.say(f"{kind}: no other character here has labelled data to be measured on")
+    elif unseen["accuracy"] < figures["before on others"]["accuracy"]:
+        progress.say(
+            f"warning: on other characters the {kind} discriminator is worse than before training: "
+            "use it for this character alone"
+        )
+    if trained is None:
+        return
     if trained["macro_f1"] <= figures["before"]["macro_f1"]:
         progress.say(
             f"warning: on held-out statements the {kind} discriminator is no better than it "

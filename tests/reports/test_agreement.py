@@ -28,6 +28,14 @@ def test_agreement_worked_by_hand():
     assert report.brier == pytest.approx(2 * (0.1**2 + 0.2**2 + 0.6**2 + 0.3**2) / 4)
 
 
+def test_sure_verdicts_worked_by_hand():
+    found = np.array([[0.9, 0.1], [0.85, 0.15], [0.4, 0.6], [0.3, 0.7]])
+    report = agreement(np.eye(2)[[0, 1, 0, 1]], found, sure_from=0.7)
+    # 0.9 (right), 0.85 (wrong) and 0.7 (right) are sure; 0.6 is not
+    assert report.sure_share == 0.75 and report.sure_accuracy == pytest.approx(2 / 3)
+    assert agreement(np.eye(2)[[0]], np.array([[0.5, 0.5]]), sure_from=0.7).sure_accuracy is None
+
+
 def test_a_label_that_never_occurs_has_no_area():
     report = agreement(np.eye(3)[[0, 0]], np.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]))
     assert report.auc is None and report.accuracy == 0.5

@@ -8,11 +8,12 @@ from rich.console import Console
 from apc_cli.reports.console import (
     ConsoleProgress,
     confusion_table,
-    discriminator_table,
+    discriminator_tables,
     evaluation_table,
     gain_line,
     lint_table,
     reliability_table,
+    sure_line,
     table,
 )
 from apc_cli.reports.terminal import safe
@@ -63,10 +64,22 @@ def test_discriminator_table_has_a_row_for_each_measurement():
     figures = {"accuracy": 0.5, "majority": 0.4, "macro_f1": 0.3, "calibration_error": 0.2}
     figures |= {"rows": 7, "auc": None, "brier": 0.9}
     found = {"before": figures, "held out": figures | {"accuracy": 0.75}}
-    text = rendered(discriminator_table({"nli": found | {"baselines": {"word overlap": figures}}}))
+    found |= {"baselines": {"word overlap": figures}}
+    strangers = {"before on others": None, "held out on others": None, "baselines on others": {}}
+    [own] = discriminator_tables({"nli": found | strangers})
+    text = rendered(own)
     for name in ("nli, before training", "nli, trained", "nli, word overlap"):
         assert name in text
     assert "0.500" in text and "0.750" in text and "–" in text
+    strangers["held out on others"] = figures | {"accuracy": 0.25}
+    _, others = discriminator_tables({"nli": found | strangers})
+    assert "0.250" in rendered(others) and "other characters" in rendered(others)
+
+
+def test_sure_line_names_both_shares():
+    line = sure_line("nli", {"sure_share": 0.7, "sure_accuracy": 0.95})
+    assert "nli" in line and "70%" in line and "95%" in line
+    assert "no row" in sure_line("nli", {"sure_share": 0.0, "sure_accuracy": None})
 
 
 def test_confusion_table_has_the_labels_on_both_sides():

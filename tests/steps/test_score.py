@@ -103,7 +103,7 @@ def test_rows_are_those_of_the_scorer(scorer, models):
     [brief], _ = run(scorer, lines(ROW))
     assert brief == ROW | expected.row()
     assert list(brief["apc"]) == [
-        "score", "delta", "active_reward", "passive_penalty", "interval", "statements",
+        "score", "delta", "active_reward", "passive_penalty", "interval", "statements", "unsure",
     ]  # fmt: skip
 
 
