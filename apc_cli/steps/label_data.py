@@ -108,9 +108,16 @@ def _judged_relevance(
 ) -> list[RelevanceExample]:
     judged = zip(items, teacher.judge_relevance(character, items), strict=True)
     return [
-        RelevanceExample(i.statement, i.query, i.asked_of, _likeliest(p, RELEVANCE_LABELS), p)
-        for i, p in judged
-        if p is not None
+        RelevanceExample(
+            i.statement,
+            i.query,
+            i.asked_of,
+            _likeliest(found.probabilities, RELEVANCE_LABELS),
+            found.probabilities,
+            found.source,
+        )
+        for i, found in judged
+        if found is not None
     ]
 
 
@@ -123,11 +130,12 @@ def _judged_nli(character: str, items: Sequence[NliItem], teacher: "Teacher") ->
             i.response,
             i.written_for,
             i.written_as,
-            _likeliest(p, NLI_LABELS),
-            p,
+            _likeliest(found.probabilities, NLI_LABELS),
+            found.probabilities,
+            found.source,
         )
-        for i, p in judged
-        if p is not None
+        for i, found in judged
+        if found is not None
     ]
 
 
