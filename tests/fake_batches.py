@@ -1,4 +1,4 @@
-"""The files and batches of the fake server: what was uploaded is answered after some looks at it."""
+"""The files and batches of the fake server: uploads are answered after some looks."""
 
 import json
 import re
@@ -16,6 +16,7 @@ class Batches:
         expires_after: how many lines of a batch are answered before it expires; None for all.
         refuses: the message with which validation of every batch fails; None for none.
         created: how many batches were created.
+        hold_reply: seconds for which the yes to a new batch is kept back.
     """
 
     def __init__(self, answer: Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]) -> None:
@@ -26,6 +27,7 @@ class Batches:
         self._batches: dict[str, dict[str, Any]] = {}
         self._looks: dict[str, int] = {}
         self.polls, self.created = 1, 0
+        self.hold_reply = 0.0
         self.expires_after: int | None = None
         self.refuses: str | None = None
 
@@ -33,7 +35,11 @@ class Batches:
         with self._lock:
             if path.endswith("/files"):
                 return self._upload(body)
-            return self._create(json.loads(body))
+            batch = self._create(json.loads(body))
+        until = time.monotonic() + self.hold_reply
+        while time.monotonic() < until and self.hold_reply:
+            time.sleep(0.02)
+        return batch
 
     def get(self, path: str) -> bytes | dict[str, Any] | None:
         """A file's content, a batch, or the list of batches; None where there is none."""

@@ -20,6 +20,9 @@ from typing import Any
 from fake_batches import Batches
 from fake_replies import logprobs_of, reply_to, usage_of
 
+_WORDS = {"403logprobs": "You are not allowed to request logprobs from this model"}
+
+
 class FakeOpenAI:
     """The server, running in threads of this process from `with` to its end.
 
@@ -146,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         fake: FakeOpenAI = self.server.fake
         raw = self.rfile.read(int(self.headers["Content-Length"]))
         if not self.path.endswith("/chat/completions"):
-            self._send(200, json.dumps(fake.batches.post(self.path, raw)).encode())
+            self._found(fake.batches.post(self.path, raw))
             return
         body = json.loads(raw)
         fault = fake.arrive(body)
@@ -157,7 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(fake, fault, body)
 
     def do_GET(self) -> None:
-        found = self.server.fake.batches.get(self.path)
+        self._found(self.server.fake.batches.get(self.path))
+
+    def _found(self, found: bytes | dict[str, Any] | None) -> None:
         if found is None:
             self._error(404, "not_found", "no such thing")
         else:
@@ -192,17 +197,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(307, b"", headers={"Location": "http://127.0.0.1:9/v1/chat/completions"})
         elif fault == "quota":
             self._error(429, "insufficient_quota", "You exceeded your current quota")
-        elif fault == "403logprobs" and "logprobs" not in body:
-            self._answer(fake, body)
-        elif fault == "403logprobs":
-            self._error(403, "", "You are not allowed to request logprobs from this model")
         elif fault == "401echo":
             self._error(401, "invalid_api_key", f"Incorrect API key provided: {key}")
         elif fault == "limited" or fault.startswith("429:"):
             pause = {"Retry-After": fault[4:]} if fault != "limited" else {}
             self._error(429, "rate_limit_exceeded", "Slow down", headers=pause)
         else:
-            self._error(int(fault), "planned", f"planned failure\n\x1b[2J for {key}")
+            words = _WORDS.get(fault, f"planned failure\n\x1b[2J for {key}")
+            self._error(int(fault[:3]), "planned", words)
 
     def _stall(self, fake: FakeOpenAI, fault: str, good: bytes) -> None:
         if fault == "reset":

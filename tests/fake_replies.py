@@ -19,7 +19,8 @@ _LABELS = {
 _SAYINGS = {
     "en": ("Well, it is said that {}", "Well, let us speak of something else, my friend.",
            "Well, it is not true that {}"),
-    "ja": ("そうだね、「{}」って言われてるよ。", "そうだね、別の話をしようよ。", "そうだね、「{}」なんて嘘だよ。"),
+    "ja": ("そうだね、「{}」って言われてるよ。", "そうだね、別の話をしようよ。",
+           "そうだね、「{}」なんて嘘だよ。"),
     "zh": ("嗯，大家都说：{}", "嗯，我们聊点别的吧。", "嗯，“{}”这话是假的。"),
 }  # fmt: skip
 _LIES = ("not true", "嘘", "假的")
@@ -36,7 +37,7 @@ def reply_to(messages: list[dict[str, str]], *, as_json: bool = False) -> str:
         return _listed("statements", _statements(text, tags["paragraph"]), as_json)
     if "response" in tags:
         return _LABELS[language][_nli(statement, tags["response"])]
-    if "contradicted:" in text:
+    if '"contradicted"' in text:
         return _replies(statement, language, as_json)
     if "utterance" in tags:
         related = _words(statement) & _words(tags["utterance"])
@@ -49,7 +50,7 @@ def reply_to(messages: list[dict[str, str]], *, as_json: bool = False) -> str:
 
 
 def logprobs_of(content: str, top: int) -> dict[str, Any]:
-    """The tokens of a one-word answer, its first sure to nine parts in ten, as OpenAI gives them."""
+    """The tokens of a one-word answer, the first sure to nine parts in ten."""
     first, rest = (content[:2], content[2:]) if content[0].isascii() else (content[0], content[1:])
     others = ("Y", "No", "neu", "Cont", " ent", "い", "は", "否", "中", "矛", "蕴", "含", "是")
     odds = [(first, 0.9), *((other, 0.01) for other in others if other[:2] != first)]
@@ -76,7 +77,13 @@ def _entry(text: str, probability: float) -> dict[str, Any]:
 
 
 def _language(text: str) -> str:
-    return "ja" if re.search(r"[\u3040-\u309f]{2}", text) else "zh" if "一" in text or "有" in text else "en"
+    return (
+        "ja"
+        if re.search(r"[\u3040-\u309f]{2}", text)
+        else "zh"
+        if "一" in text or "有" in text
+        else "en"
+    )
 
 
 def _listed(name: str, items: list[str], as_json: bool) -> str:

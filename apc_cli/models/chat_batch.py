@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import openai
 from openai.types import Batch
 
 from apc_cli.errors import ApcError, TryAgainLater
+from apc_cli.models.chat_batch_files import ENDED, chunks, outcomes_in, refused, request_line
 from apc_cli.models.chat_costs import BATCH_DISCOUNT, Meter
 from apc_cli.models.chat_endpoint import Endpoint
 from apc_cli.models.chat_estimates import likely_usage
@@ -24,22 +25,16 @@ from apc_cli.models.chat_outcomes import (
     Delivered,
     Fatal,
     Outcome,
-    Refusal,
     Transient,
     Unsupported,
-    one_line,
-    outcome_of_body,
     outcome_of_error,
-    outcome_of_refusal,
 )
 from apc_cli.models.chat_replies import Completion, Failure
+from apc_cli.models.chat_requests import Dialect
 from apc_cli.models.chat_store import Store
 from apc_cli.models.chat_terms import Terms
 
-_MOST_LINES = 50_000
-_MOST_BYTES = 150_000_000
 _MOST_ROUNDS = 8
-_ENDED = ("completed", "failed", "expired", "cancelled")
 _OPEN, _ID, _DONE = "batch ", "batch id ", "batch done "
 _LABEL = "apc"
 
@@ -76,8 +71,9 @@ class BatchRun:
         async with self._endpoint.client(self._patience.deadline) as client:
             while missing:
                 plans, limit = self._plans(missing)
-                for plan in plans:
-                    answers = await self._collect(client, plan)
+                batches = [await self._submitted(client, plan) for plan in plans]
+                for plan, batch in zip(plans, batches, strict=True):
+                    answers = await self._collect(client, plan, batch)
                     for key, answer in answers.items():
                         if missing.pop(key, None) is not None:
                             deliver(key, answer)
@@ -98,7 +94,7 @@ class BatchRun:
                 rest = {key: body for key, body in rest.items() if key not in items}
         admitted, limit = self._admitted(rest)
         serial = len(journal.names(_OPEN))
-        for items in _chunks(admitted):
+        for items in chunks(admitted):
             text = json.dumps(items)
             name = hashlib.sha256(f"{serial} {self._endpoint.name} {text}".encode()).hexdigest()
             journal.put(_OPEN + name, self._store.clean(text), "planned", self._endpoint.name)
@@ -127,43 +123,40 @@ class BatchRun:
         return admitted, None
 
     async def _collect(
-        self, client: openai.AsyncOpenAI, plan: _Plan
+        self, client: openai.AsyncOpenAI, plan: _Plan, batch: Batch
     ) -> dict[str, Completion | Failure]:
         """Waits for a batch and stores what it brought; items to be asked again are left out."""
-        batch = await self._submitted(client, plan)
-        while batch.status not in _ENDED:
+        number = batch.id
+        while batch.status not in ENDED:
             await asyncio.sleep(self._patience.poll)
-            batch = await self._call(lambda: client.batches.retrieve(batch.id))
-        answers: dict[str, Completion | Failure] = {}
-        seen: set[str] = set()
-        dialect = self._terms.dialect
+            batch = await self._call(lambda: client.batches.retrieve(number))
+        outcomes: dict[str, Outcome] = {}
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
                 content = await self._call(lambda file=file: client.files.content(file))
-                for key, outcome in _outcomes(content.text, self._endpoint, self._terms.model):
-                    if key in plan.items and key not in seen:
-                        seen.add(key)
-                        body = plan.items[key]
-                        if isinstance(outcome, Unsupported):
-                            sent = dialect.options(body)
-                            outcome = self._terms.adapt(dialect, sent, outcome)
-                        if answer := self._settle(key, body, outcome):
-                            answers[key] = answer
-        if not seen:
+                outcomes |= outcomes_in(content.text, self._endpoint, self._terms.model)
+        if not outcomes:
             self._close(plan, batch.status)
-            raise _refused(batch, self._endpoint)
-        for key in plan.items.keys() - seen:
-            reason = f"the batch is {batch.status} without this item"
-            answers[key] = Failure(reason, temporary=True)
+            raise refused(batch, self._endpoint)
+        lost = Failure(f"the batch is {batch.status} without this item", temporary=True)
+        dialect = self._terms.dialect
+        answers = {
+            key: self._settle(key, body, outcomes.get(key, lost), dialect)
+            for key, body in plan.items.items()
+        }
         self._close(plan, batch.status)
-        return answers
+        return {key: answer for key, answer in answers.items() if answer}
 
     def _close(self, plan: _Plan, status: str) -> None:
         self._store.journal.put(_DONE + plan.name, "", status, self._endpoint.name)
         self._meter.landed(len(plan.items))
 
-    def _settle(self, key: str, body: str, outcome: Outcome) -> Completion | Failure | None:
+    def _settle(
+        self, key: str, body: str, outcome: Outcome, dialect: Dialect
+    ) -> Completion | Failure | None:
         """The item's answer; None when it is to be asked again."""
+        if isinstance(outcome, Unsupported):
+            outcome = self._terms.adapt(dialect, dialect.options(body), outcome)
         match outcome:
             case Delivered():
                 return self._store.keep(key, body, outcome.raw, BATCH_DISCOUNT)
@@ -230,7 +223,7 @@ async def _found_or_created(client: openai.AsyncOpenAI, plan: _Plan, terms: Term
     async for batch in client.batches.list(limit=100):
         if (batch.metadata or {}).get(_LABEL) == plan.name:
             return batch
-    lines = (_request_line(key, terms.dialect.options(body)) for key, body in plan.items.items())
+    lines = (request_line(key, terms.dialect.options(body)) for key, body in plan.items.items())
     content = "".join(lines).encode()
     file = await client.files.create(file=(f"apc-{plan.name[:12]}.jsonl", content), purpose="batch")
     return await client.batches.create(
@@ -239,51 +232,3 @@ async def _found_or_created(client: openai.AsyncOpenAI, plan: _Plan, terms: Term
         completion_window="24h",
         metadata={_LABEL: plan.name},
     )
-
-
-def _request_line(key: str, options: dict[str, Any]) -> str:
-    request = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": options}
-    return json.dumps(request, ensure_ascii=False) + "\n"
-
-
-def _outcomes(text: str, endpoint: Endpoint, model: str) -> Iterator[tuple[str, Outcome]]:
-    """(key, outcome) of each line of a batch's output or error file."""
-    for line in filter(None, text.split("\n")):
-        try:
-            row = json.loads(line)
-            key, response, error = row["custom_id"], row.get("response"), row.get("error")
-            if response and response["status_code"] == 200:
-                yield key, outcome_of_body(json.dumps(response["body"], ensure_ascii=False))
-            elif response:
-                refusal = Refusal.of(response["status_code"], response["body"])
-                yield key, outcome_of_refusal(refusal, endpoint, model)
-            else:
-                words = one_line(endpoint.without_secret(str((error or {}).get("message"))))
-                yield key, Failure(f"not done by the batch: {words}", temporary=True)
-        except (ValueError, LookupError, TypeError, AttributeError):
-            continue  # its item is then missing, which is told
-
-
-def _chunks(items: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The items in parts that one batch can hold."""
-    part: dict[str, str] = {}
-    size = 0
-    for key, body in items.items():
-        length = len(body.encode()) + 500
-        if part and (len(part) == _MOST_LINES or size + length > _MOST_BYTES):
-            yield part
-            part, size = {}, 0
-        part[key] = body
-        size += length
-    if part:
-        yield part
-
-
-def _refused(batch: Batch, endpoint: Endpoint) -> ApcError:
-    """Why a batch ended with nothing at all."""
-    problems = batch.errors.data if batch.errors and batch.errors.data else []
-    words = one_line(endpoint.without_secret("; ".join(str(p.message) for p in problems)))
-    text = f"the batch at {endpoint.name} ended as {batch.status} with no reply: {words or '–'}"
-    if batch.status != "failed" or any("limit" in str(p.code) for p in problems):
-        return TryAgainLater(text)
-    return ApcError(text, "set teacher.batch: false to ask one by one")

@@ -5,7 +5,9 @@ import re
 
 from apc_cli.models.chat_replies import Usage
 
-_DENSE = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef]")
+_DENSE = re.compile(
+    r"[\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff00-\uffef]"
+)
 _LETTERS_PER_TOKEN = 4.3
 _TOKENS_PER_DENSE = 0.85
 _TOKENS_PER_TURN = 5

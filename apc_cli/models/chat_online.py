@@ -95,24 +95,35 @@ class OnlineRun:
             if (stored := self._store.get(key)) is not None:
                 return stored  # another process was faster
             outcome = await self._attempt(client, body)
-            match outcome:
-                case Delivered():
-                    self._gate.succeeded()
-                    return self._store.keep(key, body, outcome.raw)
-                case Failure():
-                    self._gate.succeeded()
-                    return outcome
-                case Fatal():
-                    raise outcome.error
-                case Transient():
-                    if outcome.unreadable is not None:
-                        self._store.keep_unreadable(key, body, outcome.unreadable)
-                    if failure := await self._strike(strikes, outcome):
-                        return failure
+            if isinstance(outcome, Transient):
+                answer: Completion | Failure | None = await self._strike(
+                    strikes, outcome, key, body
+                )
+            else:
+                answer = self._conclude(outcome, key, body)
+            if answer:
+                return answer
         return None
 
-    async def _strike(self, strikes: _Strikes, outcome: Transient) -> Failure | None:
+    def _conclude(self, outcome: Outcome, key: str, body: str) -> Completion | Failure | None:
+        """What the outcome means for the item; None when it is to be asked again at once."""
+        match outcome:
+            case Delivered():
+                self._gate.succeeded()
+                return self._store.keep(key, body, outcome.raw)
+            case Failure():
+                self._gate.succeeded()
+                return outcome
+            case Fatal():
+                raise outcome.error
+        return None
+
+    async def _strike(
+        self, strikes: _Strikes, outcome: Transient, key: str, body: str
+    ) -> Failure | None:
         """Waits as long as the outcome asks for; a Failure when the item has had its chances."""
+        if outcome.unreadable is not None:
+            self._store.keep_unreadable(key, body, outcome.unreadable)
         if outcome.limited:
             strikes.limits += 1
             self._gate.limited(strikes.limits, outcome.pause)

@@ -1,7 +1,7 @@
 """Paid replies on disk: stored raw and durably before anybody looks at them.
 
-One record a line, `SHA-256 JSON`, appended by one write and synced before it counts; nothing is ever
-rewritten. What is damaged counts as missing, is copied to `<name>.bad`, and is asked for again.
+One record a line, `SHA-256 JSON`, appended by one write and synced before it counts; nothing is
+ever rewritten. What is damaged counts as missing, is copied to `<name>.bad`, and asked for again.
 """
 
 import errno

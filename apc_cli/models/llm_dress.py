@@ -8,9 +8,7 @@ _THOUGHT = re.compile(r"^.*</think>|^\s*<think>.*$", re.DOTALL)
 _FENCE = re.compile(r"```[\w-]*[ \t]*\n?(.*?)```", re.DOTALL)
 _JSON_START = re.compile(r"^[ \t]*[\[{]", re.MULTILINE)
 _TRAILING_COMMA = re.compile(r"[,，、](\s*[\]}])")
-_CURLY_STRING = re.compile(
-    r"(?<=[\[{,:\s［｛，：])[“”„](.*?)[“”](?=\s*[\]},:］｝，：])", re.DOTALL
-)
+_CURLY_STRING = re.compile(r"(?<=[\[{,:\s［｛，：])[“”„](.*?)[“”](?=\s*[\]},:］｝，：])", re.DOTALL)
 _WIDE = str.maketrans("：，［］｛｝＂", ':,[]{}"')
 _WIDE_JSON = re.compile(r'"(?:[^"\\]|\\.)*"|[：，［］｛｝＂]', re.DOTALL)
 _BULLET = re.compile(

@@ -7,7 +7,8 @@ from apc_cli.models.llm_labels import nli_label
 from apc_cli.records import NLI_LABELS
 
 _NOTHING = re.compile(
-    r"^\W*(?:none|nothing|n/?a|no (?:facts|statements)\b.*|(?:特に)?(?:なし|ありません|ない)|无|没有)\W*$",
+    r"^\W*(?:none|nothing|n/?a|no (?:facts|statements)\b.*"
+    r"|(?:特に)?(?:なし|ありません|ない)|无|没有)\W*$",
     re.IGNORECASE,
 )
 _SECTION = re.compile(
@@ -35,7 +36,7 @@ def parse_statements(text: str, character: str) -> list[str] | None:
     if _NOTHING.match(answer):
         return []
     items = items_in(answer)
-    named = [item for item in _distinct(items) if _names(item, character)]
+    named = [item for item in _distinct(items) if names(item, character)]
     nothing = items is not None and all(_NOTHING.match(item) for item in items)
     return named if named or nothing else None
 
@@ -77,7 +78,7 @@ def _distinct(items: list[str] | None) -> list[str]:
     return list(dict.fromkeys(items or []))
 
 
-def _names(sentence: str, character: str) -> bool:
+def names(sentence: str, character: str) -> bool:
     """Whether the sentence holds the character's name or a part of it that is a name itself.
 
     A Chinese or Japanese name stands without spaces: its part is its last run of one script, as
@@ -85,7 +86,9 @@ def _names(sentence: str, character: str) -> bool:
     """
     if re.search(rf"[{_CJK}]", character):
         runs = _SCRIPTS.findall(character)
-        return character in sentence or (len(runs) > 1 and len(runs[-1]) > 1 and runs[-1] in sentence)
+        return character in sentence or (
+            len(runs) > 1 and len(runs[-1]) > 1 and runs[-1] in sentence
+        )
     if re.search(rf"(?<!\w){re.escape(character)}(?!\w)", sentence, re.IGNORECASE):
         return True
     words = set(re.findall(r"\w+", sentence))

@@ -6,16 +6,11 @@ from operator import itemgetter
 
 import numpy as np
 
-from apc_cli.apc import (
-    apc_scores,
-    constraint_probability,
-    satisfied_interval,
-    violation,
-)
 from apc_cli.errors import ConfigError
 from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.score_records import score_of
 from apc_cli.prompts import nli_prompt, relevance_prompt
-from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Constraint, Score
+from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Score
 
 _YES = RELEVANCE_LABELS.index("yes")
 _REMEMBERED_QUERIES = 10_000
@@ -92,26 +87,7 @@ class Scorer:
         prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
         verdicts = self._nli.prompt_probabilities(prompts)
         found = {
-            reply: _score(statements, self.relevance(character, statements, reply[0]), verdict)
+            reply: score_of(statements, self.relevance(character, statements, reply[0]), verdict)
             for reply, verdict in zip(distinct, verdicts, strict=True)
         }
         return [found[reply] for reply in replies]
-
-
-def _score(statements: Sequence[str], relevance: np.ndarray, verdict: np.ndarray) -> Score:
-    total = apc_scores(relevance, verdict[None])
-    satisfaction = constraint_probability(relevance, verdict)
-    constraints = tuple(
-        Constraint(
-            statement=statement,
-            relevance=float(relevance[i]),
-            contradicted=float(verdict[i][0]),
-            neutral=float(verdict[i][1]),
-            entailed=float(verdict[i][2]),
-            satisfaction=float(satisfaction[i]),
-            violation=violation(float(relevance[i]), verdict[i]),
-        )
-        for i, statement in enumerate(statements)
-    )
-    numbers = (float(array[0]) for array in total)
-    return Score(*numbers, satisfied_interval(satisfaction), constraints)

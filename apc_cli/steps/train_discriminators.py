@@ -24,6 +24,7 @@ from apc_cli.records import (
     Summary,
 )
 from apc_cli.reports.agreement import agreement
+from apc_cli.reports.labels import label_report
 from apc_cli.splits import hold_out_statements
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def run(
             known = _baselines(character, parts[-1], labels, embedder)
             judge, figures[kind] = _fit_and_measure(judge, prompts, fitting, kind, known, progress)
             judge.save(directory / kind)
+    figures["labels"] = label_report(relevance, nli)
     return Summary(len(relevance) + len(nli), figures=figures)
 
 

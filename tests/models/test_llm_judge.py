@@ -54,7 +54,9 @@ def test_the_alternatives_of_a_label_add_up():
 
 
 def test_labels_that_begin_in_the_middle_of_a_character_are_told_apart():
-    part = Token("矛".encode()[:2], (("矛".encode()[:2], math.log(0.8)), (b"\xe4\xb8", math.log(0.2))))
+    part = Token(
+        "矛".encode()[:2], (("矛".encode()[:2], math.log(0.8)), (b"\xe4\xb8", math.log(0.2)))
+    )
     found = label_probabilities([part], "contradicted", NLI_WORDS)
     assert found == pytest.approx({"contradicted": 0.8, "neutral": 0.2, "entailed": 0.0})
     shared = Token(b"\xe3\x81", ((b"\xe3\x81", 0.0),))  # the beginning of both はい and いいえ
@@ -144,6 +146,4 @@ def test_too_many_failures_stop_the_stage(journal):
         assert asker.failures[0].about["statement"] == ABOUT["en"][1]
     with FakeOpenAI(plan=["html"] * 20) as server:
         with pytest.raises(TryAgainLater):
-            Judge(Asker(model(server, journal), "en", most_failed=0.2), 1).relevance(
-                items(count=4)
-            )
+            Judge(Asker(model(server, journal), "en", most_failed=0.2), 1).relevance(items(count=4))

@@ -163,9 +163,9 @@ def test_japanese_statements_are_read_in_every_dress(text):
 
 
 def test_a_relative_of_the_same_family_name_is_somebody_else():
-    assert parse_statements("- 古明地さとりは姉である。\n- 古明地こいしは妹だ。", "古明地こいし") == [
-        "古明地こいしは妹だ。"
-    ]
+    assert parse_statements(
+        "- 古明地さとりは姉である。\n- 古明地こいしは妹だ。", "古明地こいし"
+    ) == ["古明地こいしは妹だ。"]
     assert parse_statements("- 青禾会弹琴。\n- 沈青禾会弹琴。", "沈青禾") == ["沈青禾会弹琴。"]
 
 
@@ -197,7 +197,8 @@ def test_an_apology_in_character_is_an_answer():
 @pytest.mark.parametrize(
     ("text", "label"),
     [
-        ("はい", "yes"), ("「はい」", "yes"), ("答え：はい。", "yes"), ("いいえ、尋ねていません。", "no"),
+        ("はい", "yes"), ("「はい」", "yes"), ("答え：はい。", "yes"),
+        ("いいえ、尋ねていません。", "no"),
         ("はいかいいえ", None), ("わかりません", None), ("是", "yes"), ("是的。", "yes"),
         ("答案：否", "no"), ("不是", "no"), ("是否需要", None), ("这是一个问题", None),
     ],
@@ -224,12 +225,16 @@ def test_nli_labels_in_japanese_and_chinese(text, label):
     [
         "共通：穏やか\n含意：住んでるよ。\n中立：どうかな。\n矛盾：住んでないよ。",
         "【共通点】\n穏やか\n【含意】\n住んでるよ。\n【中立】\nどうかな。\n【矛盾】\n住んでないよ。",
-        '{“shared”：“穏やか”，“entailed”：“住んでるよ。”，“neutral”：“どうかな。”，“contradicted”：“住んでないよ。”}',
+        "{“shared”：“穏やか”，“entailed”：“住んでるよ。”，“neutral”：“どうかな。”，“contradicted”：“住んでないよ。”}",
     ],
 )
 def test_japanese_replies_are_read_in_every_dress(text):
     found = parse_replies(text)
-    assert found == {"entailed": "住んでるよ。", "neutral": "どうかな。", "contradicted": "住んでないよ。"}
+    assert found == {
+        "entailed": "住んでるよ。",
+        "neutral": "どうかな。",
+        "contradicted": "住んでないよ。",
+    }
 
 
 def test_quotes_within_a_text_stay():

@@ -6,9 +6,9 @@ from fake_openai import FakeOpenAI
 from quiet import Quiet
 
 from apc_cli.errors import ConfigError
+from apc_cli.models.chat_costs import Meter
 from apc_cli.models.chat_gate import Patience
 from apc_cli.models.chat_model import ChatModel
-from apc_cli.models.chat_costs import Meter
 from apc_cli.models.chat_replies import Completion, Failure
 from apc_cli.models.journal import Journal
 from apc_cli.models.llm_asking import UNPARSEABLE, Asker
@@ -39,14 +39,14 @@ def test_failures_and_unreadable_replies_are_none_and_told():
     asker = Asker(chat, "en", progress)
     item = NliItem(FACT, "Where?", "Here.", FACT, "entailed")
     neutral = Judgement((0.0, 1.0, 0.0), "answer")
-    assert LlmTeacher(asker).judge_nli("Alice", [item] * 4) == [neutral, None, None, None]
+    assert LlmTeacher(asker, "en").judge_nli("Alice", [item] * 4) == [neutral, None, None, None]
     assert [f.reason for f in asker.failures] == ["refused", UNPARSEABLE, "refused"]
     assert progress.said == [f"4 asked, without an answer: 2 refused, 1 {UNPARSEABLE}"]
 
 
 def test_requests_follow_the_paper():
     chat = ScriptedChat()
-    teacher = LlmTeacher(Asker(chat, "en"))
+    teacher = LlmTeacher(Asker(chat, "en"), "en")
     teacher.extract_statements("Alice", ["She has $5 {and} $paragraph."])
     teacher.propose_queries("Alice", [FACT], 3)
     teacher.judge_relevance("Alice", [RelevanceItem(FACT, "Hello?", FACT)])
@@ -61,7 +61,12 @@ def test_requests_follow_the_paper():
     assert "Write 3 things" in queries
     schemas = [request.schema is not None for request in chat.requests]
     assert schemas == [True, True, False, True, False, False]
-    assert list(chat.requests[3].schema["properties"]) == ["shared", "entailed", "neutral", "contradicted"]
+    assert list(chat.requests[3].schema["properties"]) == [
+        "shared",
+        "entailed",
+        "neutral",
+        "contradicted",
+    ]
     assert f"- {FACT}\n- Alice hums." in answer
     assert replies.index('"shared"') < replies.index('"entailed"')
     for request in chat.requests[1:]:
@@ -73,12 +78,27 @@ def test_requests_follow_the_paper():
 )
 def test_the_worked_example_is_one_that_its_parser_reads(language, name):
     chat = ScriptedChat()
-    LlmTeacher(Asker(chat, language)).extract_statements("Alice", ["Text."])
+    LlmTeacher(Asker(chat, language), language).extract_statements("Alice", ["Text."])
     question, example, _ = chat.requests[0].messages
     statements = parse_statements(example["content"], name)
     assert len(statements) == len(example["content"].splitlines()) - 2 == 8
     assert all(name in statement for statement in statements)
     assert name in question["content"]
+
+
+def test_a_long_paragraph_is_asked_about_in_parts_and_statements_are_single_sentences():
+    chat = ScriptedChat()
+    long = "Alice Ash keeps a red boat in the harbour of Oster. " * 200
+    teacher = LlmTeacher(Asker(chat, "en"), "en")
+    chat.complete_all = lambda requests, progress=None: [
+        Completion("- Alice is tall. Alice has a cat.\n- Alice sings. She is shy.")
+        if n % 2
+        else Failure("refused")
+        for n, _ in enumerate(requests)
+    ]
+    several, none = teacher.extract_statements("Alice", [long, "Short."])
+    assert several[:3] == ["Alice is tall.", "Alice has a cat.", "Alice sings. She is shy."]
+    assert none is None
 
 
 def test_a_language_without_prompts_is_refused():
@@ -94,7 +114,7 @@ def test_a_whole_lesson_and_its_repetition_at_no_cost(tmp_path, monkeypatch, cap
 
         def lesson():
             chat = ChatModel("m", server.url, 8, journal, patience=patience)
-            return run_lesson(LlmTeacher(Asker(chat, "en")))
+            return run_lesson(LlmTeacher(Asker(chat, "en"), "en"))
 
         first = lesson()
         asked = server.requests
