@@ -223,3 +223,19 @@ def test_the_key_is_nowhere(project, apc_process, faulty):
     files = [path for path in project.rglob("*") if path.is_file()]
     assert any(path.name == "teacher.journal" for path in files)
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
+
+
+def test_an_llm_measures_the_trained_character(project, apc, server):
+    (project / "facts.txt").write_text("Mara bakes in Lund.\nMara owns two cats.\n")
+    options = ("--set", "teacher.backend=rules", "--set", "evaluator.backend=openai")
+    options += ("--set", "persona.statements=facts.txt")
+    options += ("--set", "evaluation.held_out_queries=1", "--set", "warm_up.epochs=0")
+    code, _, err = apc("train", *MARA, *options)
+    assert code == 0, err
+    report = json.loads((project / "workspace/Mara/evaluation.json").read_text())
+    assert report["evaluator"]["nli"] == "LLM gpt-4.1"
+    assert "evaluation, judge_nli: about" in err
+    cost = manifest(project)["evaluation"]["cost"]
+    assert cost["requests"] == server.requests > 0
+    asked = server.requests
+    assert apc("evaluate", *MARA, *options, "--force")[0] == 0 and server.requests == asked

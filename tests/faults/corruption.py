@@ -1,4 +1,4 @@
-"""A journal cut anywhere, flipped bits, and two processes at once: what is noticed and what is lost."""
+"""A journal cut anywhere, flipped bits, two processes at once: what is noticed, what is lost."""
 
 import random
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Kills at random times, and what they cost: the teacher's stages against the fault-injecting server.
+"""Kills at random times, and what they cost: the stages against the fault-injecting server.
 
 Each workspace is killed a number of times while its labelled data is made, then finishes. Nothing
 that the server delivered may be missing from the journal, but for what was under way at the kill.
