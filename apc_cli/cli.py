@@ -162,6 +162,7 @@ def score(
     max_requests: MaxRequests = None,
 ) -> None:
     """Add the APC score to each row of a JSONL file."""
+    from apc_cli.reports.console import cost_line
     from apc_cli.scoring import ScoreCommand
 
     if metric not in ("score", "delta"):
@@ -177,6 +178,8 @@ def score(
     command = ScoreCommand(shop, who, workspace)
     totals = command.run(file, output, explain=explain)
     _console().print(command.summary(totals))
+    if cost := shop.cost():
+        shop.progress.say(f"asked: {cost_line(cost)}")
     if totals.errors:
         raise typer.Exit(3)
     if fail_under is not None and totals.mean(metric) < fail_under:

@@ -1,6 +1,7 @@
 """What a run will ask of the LLM, before anything is asked."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from apc_cli.teaching import JOURNAL, configured_price, evaluator_model
 from apc_cli.workspace import Workspace
 
 _STATEMENTS_PER_SENTENCE = 1.4
-_SYSTEMS = 3
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,22 @@ class Estimate:
     """The questions of some stages, counted where their inputs are there and guessed elsewhere."""
 
     def __init__(
-        self, character: Character, source: Path, workspace: Workspace, stages: Collection[str]
+        self,
+        character: Character,
+        source: Path,
+        workspace: Workspace,
+        stages: Collection[str],
+        journal: Journal | None,
     ) -> None:
         self._character, self._source, self._workspace = character, source, workspace
         self._stages = stages
         self._language = character.language
         self._prompts = Prompts(character.language)
-        path = workspace.path(JOURNAL)
-        self._journal = Journal(path) if path.is_file() else None
+        self._journal = journal
 
     def questions(self) -> Iterator[Asked]:
         """The questions, stage by stage."""
-        statements, queries = self._statements(), None
+        statements = self._statements()
         taught = self._character.teacher.backend == "openai"
         if taught and "statements" in self._stages and not self._character.persona.statements:
             yield self._of("statements", "extract_statements", self._paragraphs())
@@ -91,7 +95,8 @@ class Estimate:
         ]
         count = asked * len(statements)
         yield self._of("evaluation", "judge_relevance", values, count)
-        replies = _SYSTEMS * settings.samples_per_query
+        systems = 3 if self._character.warm_up.epochs else 2
+        replies = systems * settings.samples_per_query
         yield self._of("evaluation", "judge_nli", values, count * replies)
 
     def _of(
@@ -149,7 +154,10 @@ def estimate_lines(
     character: Character, source: Path, workspace: Workspace, stages: Collection[str]
 ) -> list[str]:
     """The estimate as lines: one a stage, then the total with its price."""
-    questions = [q for q in Estimate(character, source, workspace, stages).questions() if q.count]
+    path = workspace.path(JOURNAL)
+    with Journal(path) if path.is_file() else nullcontext() as journal:
+        estimate = Estimate(character, source, workspace, stages, journal)
+        questions = [question for question in estimate.questions() if question.count]
     if not questions:
         return []
     lines = [

@@ -72,6 +72,17 @@ class Teaching:
         """The items without an answer in this stage."""
         return [item for asker in self._askers for item in asker.failures]
 
+    def cost_since(self, earlier: Count | None = None) -> dict[str, Any]:
+        """What was asked since, as data; nothing where nothing was.
+
+        Dollars are None where a price is not known.
+        """
+        cost = self.count.since(earlier or Count())
+        if not (cost.requests or cost.stored):
+            return {}
+        known = all(meter.price for meter in self.meters)
+        return asdict(cost) | {"dollars": round(cost.dollars, 6) if known else None}
+
     def _write_failures(self, stage: str, failed: Sequence[FailedItem]) -> None:
         path = self._workspace.path(FAILURES)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
@@ -127,17 +138,12 @@ class StageAccount:
 
     def added_to(self, summary: Summary) -> Summary:
         """The summary with cost and failures; as it is where nothing was asked."""
-        cost = self._teaching.count.since(self._before)
-        failed = self._teaching.failures()
-        if not (cost.requests or cost.stored):
+        cost = self._teaching.cost_since(self._before)
+        if not cost:
             return summary
+        failed = self._teaching.failures()
         passing = sum(item.temporary for item in failed)
-        return replace(summary, cost=self._row(cost), failed=len(failed), retry=passing)
-
-    def _row(self, cost: Count) -> dict[str, Any]:
-        """The count as data; dollars are None where some price is not known."""
-        known = all(meter.price for meter in self._teaching.meters)
-        return asdict(cost) | {"dollars": round(cost.dollars, 6) if known else None}
+        return replace(summary, cost=cost, failed=len(failed), retry=passing)
 
 
 def configured_price(character: Character, model: str) -> Price | None:

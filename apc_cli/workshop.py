@@ -124,6 +124,10 @@ class Workshop:
         self.failed += summary.failed
         return summary
 
+    def cost(self) -> dict[str, Any]:
+        """What this run has asked of an LLM so far; empty where it asks none."""
+        return self.teaching.cost_since() if self._uses_llm else {}
+
     def estimate(self, stages: Collection[str]) -> list[str]:
         """What these stages will ask of the LLM and what that will cost, in lines; none offline."""
         if not self._uses_llm:

@@ -182,6 +182,7 @@ def test_an_llm_scores_rows_through_a_journal(project, apc, server, tmp_path):
     assert first["apc"]["score"] == pytest.approx(
         sum(c["satisfaction"] for c in first["constraints"]), abs=1e-4
     )
+    assert "asked: 4 requests" in err
     assert apc("score", "rows.jsonl", *options)[0] == 0 and server.requests == 4
 
 
@@ -208,6 +209,25 @@ def test_a_terminated_run_keeps_the_replies_that_are_under_way(project, apc_proc
     server.delay = 0
     child = apc_process("queries", *MARA, *LLM, env=os.environ)
     assert child.wait(30) == 0 and set(server.deliveries.values()) == {1}
+
+
+def test_a_second_interrupt_ends_a_run_at_once(project, apc_process, server):
+    server.delay = 20
+    child = apc_process("queries", *MARA, *LLM, env=os.environ)
+    while not server.requests and child.poll() is None:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert child.poll() is None  # it waits for what is under way
+    child.send_signal(signal.SIGINT)
+    assert child.wait(2.5) == 130
+
+
+def test_parameters_that_a_server_does_not_take_are_told(project, apc, server):
+    server.refuses = {"response_format", "max_tokens"}
+    code, _, err = apc("queries", *MARA, *LLM)
+    assert code == 0 and "does not take response_format as asked" in err
+    assert len(rows(project, "queries.jsonl")) > 3  # read from lines, not from JSON
 
 
 def test_the_key_is_nowhere(project, apc_process, faulty):

@@ -117,9 +117,10 @@ class ChatModel:
                 raise
         return [tally.answers[key] for key in keys]
 
-    def is_stored(self, request: ChatRequest) -> bool:
-        """Whether the reply to a request is in the journal."""
-        return self._store.get(journal_key(canonical_json(self._model, request))) is not None
+    def news_of_terms(self) -> list[str]:
+        """Sentences on parameters that the server was found not to take since the last call."""
+        refused, self._terms.refused = self._terms.refused, []
+        return [f"{self._model} does not take {name} as asked: adapted" for name in refused]
 
     def _run(self) -> OnlineRun | BatchRun:
         common = (self._endpoint, self._terms, self._store, self.meter, self._patience)

@@ -1,21 +1,23 @@
 """What has been learnt of a server's terms while talking to it."""
 
-import logging
 from typing import Any
 
 from apc_cli.models.chat_outcomes import Outcome, Unsupported
 from apc_cli.models.chat_replies import Failure
 from apc_cli.models.chat_requests import Dialect
 
-_log = logging.getLogger(__name__)
-
 
 class Terms:
-    """The model's name at the server, and the dialect that the server has been found to take."""
+    """The model's name at the server, and the dialect that the server has been found to take.
+
+    Attributes:
+        refused: the parameters that the server does not take, in the order of finding out.
+    """
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.dialect = Dialect()
+        self.refused: list[str] = []
 
     def adapt(self, used: Dialect, sent: dict[str, Any], outcome: Unsupported) -> Outcome:
         """Gives the parameter up, unless the request did not even have it.
@@ -29,5 +31,5 @@ class Terms:
             return Failure(f"the server does not support {outcome.parameter}, which was not sent")
         if self.dialect is used:
             self.dialect = used.without(outcome.parameter)
-            _log.warning("%s does not take %s", self.model, outcome.parameter)
+            self.refused.append(outcome.parameter)
         return outcome

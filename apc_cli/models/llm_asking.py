@@ -83,7 +83,10 @@ class Asker:
                 task.advance(now - done, meter.note())
                 done = now
 
-            return self._chat_model.complete_all(requests, advance)
+            replies = self._chat_model.complete_all(requests, advance)
+        for sentence in self._chat_model.news_of_terms():
+            self._progress.say(sentence)
+        return replies
 
     def accounted(
         self, kind: str, items: Sequence[Values], answers: Sequence[_T | Failure | None]

@@ -28,6 +28,9 @@ class ScriptedChat:
         self.requests = []
         self.meter = Meter()
 
+    def news_of_terms(self):
+        return []
+
     def complete_all(self, requests, progress=None):
         self.requests += requests
         return list(self.replies) or [Completion("-")] * len(requests)
