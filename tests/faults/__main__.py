@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from faults import corruption, kills  # noqa: E402
+from faults import corruption, kills, sweep  # noqa: E402
 from faults.figures import FIGURES, write_table  # noqa: E402
 
 KILLS_A_WORKSPACE = 10
@@ -41,6 +41,7 @@ def measure(count: int, seed: int) -> dict:
         tally = kills.run(root, workspaces, min(count, KILLS_A_WORKSPACE), seed)
         journal = root / "whole" / kills.CHARACTER / "teacher.journal"
         damage = corruption.run(journal, root / "damaged", 200, seed)
+        swept = sweep.run(root / "swept")
         pairs = corruption.two_at_once(root, 20)
     kill_figures = asdict(tally) | {"workspaces": workspaces, "concurrency": kills.CONCURRENCY}
     kill_figures["faults"] = dict(sorted(tally.faults.items()))
@@ -50,6 +51,7 @@ def measure(count: int, seed: int) -> dict:
         "seconds": round(time.monotonic() - begin),
         "kills": kill_figures,
         "damage": asdict(damage),
+        "failing calls": asdict(swept) if swept else None,
         "two processes": pairs,
     }
 

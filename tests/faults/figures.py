@@ -33,6 +33,9 @@ def table(found: dict[str, Any]) -> str:
         ("same run started twice at once: pairs, replies paid twice",
          f"{pairs['pairs']}, {pairs['paid twice']}"),
     ]  # fmt: skip
+    if swept := found["failing calls"]:
+        name = "write or sync of the journal that failed, or died (strace): cases, of them wrong"
+        rows.insert(5, (name, f"{swept['fired']}, {swept['differing'] + swept['not_stopped']}"))
     lines = [f"| {name} | {value} |" for name, value in rows]
     title = f"| {found['date']}, seed {found['seed']} | |"
     return "\n".join([title, "|---|---|", *lines])

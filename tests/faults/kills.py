@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,11 +35,11 @@ from apc_cli import cli
 from apc_cli.config import load_config
 from apc_cli.workshop import Workshop
 from apc_cli.workspace import Workspace
-root, who, concurrency, project = sys.argv[1:]
+root, who, concurrency, project, stage = sys.argv[1:]
 settings = ("teacher.backend=openai", f"teacher.concurrency={concurrency}")
 config = load_config(who, settings=settings, folder=Path(project))
 shop = Workshop(config, Workspace(Path(root), who), cli._progress(), Path(project))
-cli._build(shop, "label-data", None, dry_run=False)
+cli._build(shop, stage, None, dry_run=False)
 """
 
 
@@ -64,7 +64,7 @@ def run(folder: Path, workspaces: int, kills: int, seed: int) -> Tally:
     for number in range(workspaces):
         with FakeOpenAI(_plan(draw, tally.faults), delay=0.02) as server:
             _kill_and_finish(folder / str(number), server, kills, draw, tally)
-        found = _hashes(folder / str(number))
+        found = hashes(folder / str(number))
         tally.differing += sum(found[name] != expected[name] for name in ARTIFACTS)
     return tally
 
@@ -72,7 +72,7 @@ def run(folder: Path, workspaces: int, kills: int, seed: int) -> Tally:
 def _uninterrupted(root: Path) -> dict[str, str]:
     with FakeOpenAI() as server:
         _finish(root, server)
-    return _hashes(root)
+    return hashes(root)
 
 
 def _kill_and_finish(
@@ -101,14 +101,17 @@ def _kill_and_finish(
     tally.requests_on_rerun += server.requests - asked
 
 
-def start(root: Path, server: FakeOpenAI) -> subprocess.Popen[bytes]:
-    """A run in a process of its own."""
+def start(
+    root: Path, server: FakeOpenAI, stage: str = "label-data", tracer: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """A run up to the stage in a process of its own, under a tracer if there is one."""
     environment = os.environ | {
         "OPENAI_API_KEY": "sk-canary-0123456789abcdef",
         "OPENAI_BASE_URL": server.url,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
-    command = [sys.executable, "-c", CHILD, str(root), CHARACTER, str(CONCURRENCY), str(ROOT)]
+    arguments = [str(root), CHARACTER, str(CONCURRENCY), str(ROOT), stage]
+    command = [*tracer, sys.executable, "-c", CHILD, *arguments]
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
 
@@ -129,9 +132,11 @@ def _missing(root: Path, server: FakeOpenAI) -> set[str]:
     return set(server.deliveries) - {digest(body["messages"]) for body in bodies}
 
 
-def _hashes(root: Path) -> dict[str, str]:
-    folder = root / CHARACTER
-    return {n: hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in ARTIFACTS}
+def hashes(root: Path, names: Sequence[str] = ARTIFACTS) -> dict[str, str]:
+    """SHA-256 of each artifact that is there."""
+    paths = [root / CHARACTER / name for name in names]
+    found = [path for path in paths if path.is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}
 
 
 def _plan(draw: random.Random, chosen: Counter[str]) -> Iterator[str | None]:

@@ -1,8 +1,10 @@
 """The fault suite in small, and the README's table of its last whole run."""
 
 import json
+import shutil
 
-from faults import corruption, kills
+import pytest
+from faults import corruption, kills, sweep
 from faults.figures import BEGIN, END, FIGURES, README, table
 
 
@@ -16,6 +18,13 @@ def test_kills_lose_nothing_and_change_nothing(tmp_path):
     assert damage.cuts > 1000 and damage.flips == 10
     assert damage.cuts_wrong == damage.wrong_replies_used == damage.flips_unnoticed == 0
     assert damage.most_records_lost_by_a_flip <= 2
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_failing_writes_and_syncs_stop_the_run_and_lose_nothing(tmp_path):
+    swept = sweep.run(tmp_path, places=(2,), injections=sweep.INJECTIONS[::3])
+    assert swept.fired == 2
+    assert swept.not_stopped == swept.differing == swept.paid_again_beyond_those_under_way == 0
 
 
 def test_the_readme_shows_the_figures_of_the_last_whole_run():

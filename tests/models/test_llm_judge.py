@@ -64,7 +64,7 @@ def test_labels_that_begin_in_the_middle_of_a_character_are_told_apart():
 
 
 def test_thoughts_and_padding_before_the_label_do_not_count():
-    thought = [token("<think>"), token("No", ("No", 1.0)), token("</think>"), token("\n")]
+    thought = [token("<think>"), token("Yes", ("Yes", 1.0)), token("</think>"), token("\n")]
     answer = token(' "Yes', (' "Yes', 0.9), ("No", 0.1))
     found = label_probabilities([*thought, answer], "yes", RELEVANCE_WORDS)
     assert found == pytest.approx({"yes": 0.9, "no": 0.1})
