@@ -104,6 +104,11 @@ class Teaching:
         check_limit(price, settings.max_cost, model)
         meter = Meter(price, settings.max_requests, settings.max_cost, self.count)
         self.meters.append(meter)
+        if settings.batch:
+            self._progress.say(
+                f"{model} is asked by batches: they may take a day; a run that was interrupted "
+                "finds them again"
+            )
         return ChatModel(
             model,
             settings.base_url,

@@ -114,6 +114,15 @@ def test_the_estimate_is_near_what_is_used(project, apc, server):
     assert estimated == pytest.approx(cost["input_tokens"], rel=0.2)
 
 
+def test_a_stage_taught_by_batches(project, apc, server):
+    code, _, err = apc("statements", *MARA, *LLM, *PRICED, "--set", "teacher.batch=true")
+    assert code == 0 and "asked by batches" in err
+    assert server.batches.created == 1 and server.requests == 0
+    cost = manifest(project)["statements"]["cost"]
+    tokens = cost["input_tokens"] + cost["output_tokens"]
+    assert cost["dollars"] == pytest.approx(tokens * 50 / 1e6)
+
+
 def test_limits_end_a_run_that_goes_on_later(project, apc, server):
     code, _, err = apc("queries", *MARA, *LLM, "--max-requests", "4")
     assert code == 75 and "--max-requests 4 is reached" in err and server.requests == 4

@@ -42,6 +42,10 @@ _T = TypeVar("_T")
 Deliver = Callable[[str, Completion | Failure], None]
 
 
+class _NotThere(ApcError):
+    """The server knows no such batch."""
+
+
 @dataclass
 class _Plan:
     """One batch: its name, and the items it holds."""
@@ -89,24 +93,33 @@ class BatchRun:
         rest = dict(missing)
         for name in self._open_names():
             items = json.loads(journal.request(_OPEN + name) or "{}")
-            if rest.keys() & items.keys():
-                plans.append(_Plan(name, items))
-                rest = {key: body for key, body in rest.items() if key not in items}
+            if not rest.keys() & items.keys():
+                continue
+            if journal.get(_ID + name) is None:  # nobody knows whether it was ever submitted
+                _, limit = self._admitted(items)
+                if limit:
+                    return plans, limit
+            plans.append(_Plan(name, items))
+            rest = {key: body for key, body in rest.items() if key not in items}
         admitted, limit = self._admitted(rest)
         serial = len(journal.names(_OPEN))
         for items in chunks(admitted):
             text = json.dumps(items)
             name = hashlib.sha256(f"{serial} {self._endpoint.name} {text}".encode()).hexdigest()
-            journal.put(_OPEN + name, self._store.clean(text), "planned", self._endpoint.name)
+            self._note(_OPEN + name, self._endpoint.name, self._store.clean(text))
             plans.append(_Plan(name, items))
         return plans, limit
 
+    def _note(self, key: str, text: str, request: str = "") -> None:
+        self._store.journal.put(key, request, text, self._endpoint.name)
+
     def _open_names(self) -> Iterator[str]:
+        """The batches of this server that were planned and never collected."""
         journal = self._store.journal
         for key in journal.names(_OPEN):
             name = key.removeprefix(_OPEN)
-            planned = not name.startswith(("id ", "done "))
-            if planned and journal.get(_DONE + name) is None:
+            here = journal.get(key) == self._endpoint.name
+            if here and journal.get(_DONE + name) is None:
                 yield name
 
     def _admitted(self, items: dict[str, str]) -> tuple[dict[str, str], TryAgainLater | None]:
@@ -126,9 +139,10 @@ class BatchRun:
         self, client: openai.AsyncOpenAI, plan: _Plan, batch: Batch
     ) -> dict[str, Completion | Failure]:
         """Waits for a batch and stores what it brought; items to be asked again are left out."""
-        number = batch.id
+        number, pause = batch.id, min(1.0, self._patience.poll)
         while batch.status not in ENDED:
-            await asyncio.sleep(self._patience.poll)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, self._patience.poll)
             batch = await self._call(lambda: client.batches.retrieve(number))
         outcomes: dict[str, Outcome] = {}
         for file in (batch.output_file_id, batch.error_file_id):
@@ -148,7 +162,7 @@ class BatchRun:
         return {key: answer for key, answer in answers.items() if answer}
 
     def _close(self, plan: _Plan, status: str) -> None:
-        self._store.journal.put(_DONE + plan.name, "", status, self._endpoint.name)
+        self._note(_DONE + plan.name, status)
         self._meter.landed(len(plan.items))
 
     def _settle(
@@ -175,11 +189,14 @@ class BatchRun:
 
     async def _submitted(self, client: openai.AsyncOpenAI, plan: _Plan) -> Batch:
         """The batch at the server, submitted now unless it was before."""
-        journal = self._store.journal
-        if known := journal.get(_ID + plan.name):
-            return await self._call(lambda: client.batches.retrieve(known))
+        if known := self._store.journal.get(_ID + plan.name):
+            try:
+                return await self._call(lambda: client.batches.retrieve(known))
+            except _NotThere:
+                self._close(plan, "gone")
+                raise
         batch = await self._call(lambda: _found_or_created(client, plan, self._terms))
-        journal.put(_ID + plan.name, "", batch.id, self._endpoint.name)
+        self._note(_ID + plan.name, batch.id)
         return batch
 
     async def _call(self, ask: Callable[[], Awaitable[_T]]) -> _T:
@@ -200,9 +217,9 @@ class BatchRun:
             except TimeoutError:
                 outcome: Outcome = Transient("no answer in time")
             except openai.NotFoundError:
-                raise ApcError(
+                raise _NotThere(
                     f"{self._endpoint.name} does not know this batch, or no batches at all",
-                    "set teacher.batch: false to ask one by one",
+                    "run again to submit it anew, or set teacher.batch: false to ask one by one",
                 ) from None
             except openai.APIError as error:
                 outcome = outcome_of_error(error, self._endpoint, self._terms.model)

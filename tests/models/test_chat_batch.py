@@ -139,6 +139,30 @@ def test_limits_hold_for_batches(journal):
         assert set(server.deliveries.values()) == {1}
 
 
+def test_batches_of_another_server_are_not_looked_for_here(journal):
+    with FakeOpenAI() as one, FakeOpenAI() as other:
+        one.batches.expires_after = 0
+        impatient = Patience(first_pause=0.01, failures_in_a_row=2, poll=0.01)
+        one.batches.get = lambda path: b"{}" if path.endswith("batches") else None
+        with pytest.raises(ApcError):
+            ChatModel("m", one.url, 4, journal, patience=impatient, batch=True).complete_all(
+                items(3)
+            )
+        assert model(other, journal).complete_all(items(3)) == echoes(3)
+        assert other.batches.created == 1
+
+
+def test_a_batch_that_is_gone_is_submitted_anew_by_the_next_run(journal):
+    with FakeOpenAI() as server:
+        server.batches.polls = 10_000
+        real, server.batches.get = server.batches.get, lambda path: real(path.split("_")[0])
+        for _ in range(2):
+            with pytest.raises(ApcError, match="does not know this batch"):
+                model(server, journal).complete_all(items(3))
+        server.batches.get, server.batches.polls = real, 0
+        assert model(server, journal).complete_all(items(3)) == echoes(3)
+
+
 def test_a_server_without_batches_is_named(journal):
     with FakeOpenAI() as server:
         server.batches.post = lambda path, body: None
