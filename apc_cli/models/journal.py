@@ -6,7 +6,6 @@ ever rewritten. What is damaged counts as missing, is copied to `<name>.bad`, an
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -17,12 +16,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from apc_cli.errors import ApcError, DataError
+from apc_cli.models.journal_lines import (
+    FORMAT,
+    HEADER,
+    TEXT_AT,
+    line_of,
+    lines_in,
+    open_file,
+    probe,
+    record_in,
+    sync_directory,
+)
 
-_FORMAT = 1
-_HEADER = {"format": _FORMAT}
-_PREFIX = 65
 _OURS = re.compile(rb"[0-9a-f]{0,64}(?: .*)?", re.DOTALL)
-_PROBE_BYTES = 65_536
 
 
 class _Place(NamedTuple):
@@ -56,9 +62,9 @@ class Journal:
         self.damaged = 0
         self.servers: set[str] = set()
         with self._explained():
-            self._file = _open(path)
+            self._file = open_file(path)
             try:
-                _probe(path)
+                probe(path)
                 with self._alone():
                     self._recover()
             except BaseException:
@@ -95,7 +101,7 @@ class Journal:
             ApcError: it could not be stored; nothing can be from then on.
         """
         record = {"key": key, "server": server, "request": request_json, "reply": raw_reply_text}
-        line = _line(record)
+        line = line_of(record)
         with self._lock, self._explained(), self._alone():
             if self._broken:
                 raise self._broken
@@ -105,7 +111,7 @@ class Journal:
                 return earlier
             self._append(line)
             self._read_new()
-        return json.loads(line[_PREFIX:])["reply"]
+        return json.loads(line[TEXT_AT:])["reply"]
 
     def close(self) -> None:
         with self._lock:
@@ -120,8 +126,8 @@ class Journal:
     def _recover(self) -> None:
         """Reads everything; a torn last line is moved away, so that the next one starts cleanly."""
         if os.fstat(self._file).st_size == 0:
-            self._append(_line(_HEADER))
-            _sync_directory(self._path.parent)
+            self._append(line_of(HEADER))
+            sync_directory(self._path.parent)
         self._read_new()
         size = os.fstat(self._file).st_size
         tail = os.pread(self._file, size - self._read_to, self._read_to)
@@ -134,7 +140,7 @@ class Journal:
             os.fsync(self._file)
 
     def _has_header(self) -> bool:
-        return _record(os.pread(self._file, len(_line(_HEADER)), 0)) == _HEADER
+        return record_in(os.pread(self._file, len(line_of(HEADER)), 0)) == HEADER
 
     def _read_new(self) -> None:
         """Indexes the whole lines that this or another process has appended."""
@@ -148,20 +154,20 @@ class Journal:
             if not end:
                 return
             start = self._read_to
-            for line in _lines(block[:end]):
+            for line in lines_in(block[:end]):
                 self._note(line, start)
                 start += len(line)
             self._read_to = start
 
     def _note(self, line: bytes, start: int) -> None:
-        record = _record(line)
+        record = record_in(line)
         if record is None:
             if line.strip():
                 self.damaged += 1
                 self._quarantine(line)
             return
         if "format" in record:
-            if record["format"] > _FORMAT:
+            if record["format"] > FORMAT:
                 raise DataError(f"the journal {self._path} was written by a newer apc")
             return
         self.servers.add(record["server"])
@@ -176,7 +182,7 @@ class Journal:
         if place is None:
             return None
         line = os.pread(self._file, place.length, place.start)
-        record = _record(line)
+        record = record_in(line)
         if record is None or record.get("key") != key:  # it was sound when the journal was opened
             self.damaged += 1
             self._quarantine(line)
@@ -234,57 +240,3 @@ class Journal:
             f"the journal {self._path} cannot be written: {reason}",
             "replies stored so far are safe; free space or mend the permissions, then run again",
         )
-
-
-def _open(path: Path) -> int:
-    """An existing or new regular file that only its owner can read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_symlink():
-        raise ApcError(f"the journal {path} is a symbolic link", "apc only writes to a plain file")
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o600)
-    os.fchmod(descriptor, 0o600)
-    return descriptor
-
-
-def _probe(path: Path) -> None:
-    """Finds out that the disk is full before anything is paid for."""
-    probe = path.with_name(f".{path.name}.probe-{os.getpid()}-{threading.get_ident()}")
-    try:
-        with probe.open("wb") as file:
-            file.write(bytes(_PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _line(record: dict[str, Any]) -> bytes:
-    text = json.dumps(record, ensure_ascii=False).encode("utf-8", "replace")
-    return hashlib.sha256(text).hexdigest().encode() + b" " + text + b"\n"
-
-
-def _lines(block: bytes) -> Iterator[bytes]:
-    """Lines end with a newline only: other separators may stand inside a reply."""
-    start = 0
-    while start < len(block):
-        end = block.index(b"\n", start) + 1
-        yield block[start:end]
-        start = end
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    """What a line holds; None unless its checksum is right."""
-    checksum, text = line[: _PREFIX - 1], line[_PREFIX:-1]
-    sound = line[_PREFIX - 1 : _PREFIX] == b" " and line.endswith(b"\n")
-    if not sound or hashlib.sha256(text).hexdigest().encode() != checksum:
-        return None
-    return json.loads(text)

@@ -105,4 +105,4 @@ def _load(language: str) -> dict[str, tuple[tuple[str, Template], ...]]:
 
 def _unwrapped(text: str) -> str:
     """Lines of Chinese and Japanese prose are wrapped in the file; there it takes no space."""
-    return re.sub(rf"(?<=[{_DENSE}])\n(?=[{_DENSE}])", "", text)
+    return re.sub(rf"(?<=[{_DENSE}])\n *(?=[{_DENSE}])", "", text)

@@ -36,7 +36,7 @@ def run(
 ) -> Summary:
     """Writes relevance.jsonl and nli.jsonl."""
     draw = random.Random(f"label data {seed}")
-    asked = relevance_items(queries, other_queries, draw)
+    asked = _relevance_items(queries, other_queries, draw)
     relevance = _judged_relevance(character, asked, teacher)
     pairs = [(query.statement, query.query) for query in queries]
     written = teacher.write_replies(character, pairs)
@@ -55,7 +55,7 @@ def run(
     return Summary(kept, {reason: n for reason, n in dropped.items() if n})
 
 
-def relevance_items(
+def _relevance_items(
     queries: Sequence[Query], other_queries: int, draw: random.Random
 ) -> list[RelevanceItem]:
     """Every query with its own statement, and every statement with some queries of others."""

@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from apc_cli.errors import ApcError, DataError
-from apc_cli.models import journal as journal_module
 from apc_cli.models.journal import Journal
+from apc_cli.models.journal_lines import line_of
 
 WRITER = """
 import sys
@@ -263,7 +263,7 @@ def test_a_file_of_another_kind_is_left_alone(tmp_path):
 
 
 def test_a_newer_format_is_refused(tmp_path):
-    (tmp_path / "j").write_bytes(journal_module._line({"format": 99}))
+    (tmp_path / "j").write_bytes(line_of({"format": 99}))
     with pytest.raises(DataError, match="newer apc"):
         Journal(tmp_path / "j")
 

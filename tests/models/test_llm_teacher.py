@@ -1,4 +1,5 @@
 import logging
+import re
 
 import pytest
 from chat_cases import KEY
@@ -87,6 +88,8 @@ def test_the_worked_example_is_one_that_its_parser_reads(language, name):
     assert len(statements) == len(example["content"].splitlines()) - 2 == 8
     assert all(name in statement for statement in statements)
     assert name in question["content"]
+    wrapped = re.findall(r"[\u3041-\u9fff]\n *[\u3041-\u9fff]", question["content"])
+    assert wrapped == []  # a line break in the file is none in the sentence
 
 
 def test_a_long_paragraph_is_asked_about_in_parts_and_statements_are_single_sentences():
