@@ -59,6 +59,12 @@ WorkspaceRoot = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="key=value, over the character file")
 ]
+MaxCost = Annotated[
+    float | None, typer.Option("--max-cost", help="US dollars that the LLM may cost in this run")
+]
+MaxRequests = Annotated[
+    int | None, typer.Option("--max-requests", help="requests that may go to the LLM in this run")
+]
 Force = Annotated[bool, typer.Option("--force", help="build it again even if it is fresh")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only print what would run, and why")]
 
@@ -110,14 +116,22 @@ def _add_stage_command(name: str, stage: str, text: str) -> None:
         settings: Settings = None,
         force: Force = False,
         dry_run: DryRun = False,
+        max_cost: MaxCost = None,
+        max_requests: MaxRequests = None,
     ) -> None:
-        shop = _workshop(character, config, profile, workspace, settings)
+        limited = _limited(settings, max_cost, max_requests)
+        shop = _workshop(character, config, profile, workspace, limited)
         if name == "evaluate":
             _require_adapter(shop)
         target = "evaluation" if name == "train" else stage
         figures = _build(shop, target, stage if force else None, dry_run)
         if not dry_run:
             _show(shop, name, figures)
+        if shop.failed:
+            from apc_cli.workspace import FAILURES
+
+            shop.progress.say(f"{shop.failed} items failed: see {shop.workspace.path(FAILURES)}")
+            raise typer.Exit(3)
 
 
 for _name, (_stage, _text) in _STAGE_COMMANDS.items():
@@ -144,8 +158,11 @@ def score(
     profile: Profile = "gpu",
     workspace: WorkspaceRoot = Path("workspace"),
     settings: Settings = None,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
 ) -> None:
     """Add the APC score to each row of a JSONL file."""
+    from apc_cli.reports.console import cost_line
     from apc_cli.scoring import ScoreCommand
 
     if metric not in ("score", "delta"):
@@ -154,11 +171,15 @@ def score(
         raise ConfigError(f"--fail-under {fail_under} is no number", "e.g. --fail-under 3.5")
     if output != "-":
         _check_output(Path(file), Path(output))
-    shop = _workshop(character, config, profile, workspace, settings, anyone=True)
+    limited = _limited(settings, max_cost, max_requests)
+    shop = _workshop(character, config, profile, workspace, limited, anyone=True)
+    shop.strict = False
     who = shop.character.character if character or config else None
     command = ScoreCommand(shop, who, workspace)
     totals = command.run(file, output, explain=explain)
     _console().print(command.summary(totals))
+    if cost := shop.cost():
+        shop.progress.say(f"asked: {cost_line(cost)}")
     if totals.errors:
         raise typer.Exit(3)
     if fail_under is not None and totals.mean(metric) < fail_under:
@@ -283,10 +304,20 @@ def _workshop(
     return Workshop(config, place, _progress(), Path("."))
 
 
+def _limited(
+    settings: list[str] | None, max_cost: float | None, max_requests: int | None
+) -> list[str]:
+    """The settings with the limits of this run."""
+    limits = {"teacher.max_cost": max_cost, "teacher.max_requests": max_requests}
+    return [*(settings or ()), *(f"{key}={v}" for key, v in limits.items() if v is not None)]
+
+
 def _build(
     shop: "Workshop", target: str, force: str | None, dry_run: bool
 ) -> dict[str, Any] | None:
     """Prints the plan, runs it, returns the target's figures; `force` names a stage to repeat."""
+    from apc_cli.reports.console import cost_line
+
     pipeline, progress = shop.pipeline(), shop.progress
     if not shop.source.is_file():
         raise ConfigError(
@@ -299,6 +330,8 @@ def _build(
     for plan in planned:
         verb = "will run" if plan.certain else "may run"
         progress.say(f"{verb} {plan.stage.name}: {'; '.join(plan.reasons)}")
+    for line in shop.estimate([plan.stage.name for plan in planned]):
+        progress.say(line)
     if dry_run or not planned:
         return None
     shop.preflight([plan.stage.name for plan in planned])
@@ -310,6 +343,8 @@ def _build(
             lost = f", dropped: {dropped}" if dropped else ""
             where = ", ".join(stage.writes)
             progress.say(f"{stage.name}: {summary.kept} kept{lost} → {where} ({seconds:.0f} s)")
+            if summary.cost:
+                progress.say(f"  asked: {cost_line(summary.cost)}")
             figures = summary.figures if stage.name == target else figures
     return figures
 
@@ -317,9 +352,15 @@ def _build(
 def _show(shop: "Workshop", command: str, figures: dict[str, Any] | None) -> None:
     """The table that a command ends with."""
     from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
-    from apc_cli.reports.console import confusion_table, discriminator_tables, sure_line
+    from apc_cli.reports.console import (
+        confusion_table,
+        discriminator_tables,
+        label_table,
+        sure_line,
+    )
 
     if command == "train-discriminators" and figures:
+        _console().print(label_table(figures.pop("labels")))
         for table in discriminator_tables(figures):
             _console().print(table)
         for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):

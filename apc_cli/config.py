@@ -39,15 +39,34 @@ class Persona(Section):
 
 
 class Teacher(Section):
-    """Who writes statements, queries and labelled data."""
+    """Who writes statements, queries and labelled data.
+
+    `label_samples` answers are drawn for a judgement where the server gives no log-probabilities;
+    prices are US dollars per million tokens, for models that the price table does not know; a stage
+    stops when more than the share `max_failed` of its questions have no answer.
+    """
 
     backend: Literal["openai", "rules"] = "openai"
     model: str = "gpt-4.1"
     base_url: str | None = None
+    insecure_http: bool = False
     concurrency: Positive = 16
+    batch: bool = False
+    label_samples: Positive = 5
+    max_cost: Rate | None = None
+    max_requests: Positive | None = None
+    price_input: Annotated[float, Field(ge=0)] | None = None
+    price_output: Annotated[float, Field(ge=0)] | None = None
+    max_failed: Share = 0.2
     queries_per_statement: Positive = 3
     other_queries: Annotated[int, Field(ge=0)] = 5
     other_replies: Annotated[int, Field(ge=0)] = 9
+
+    @model_validator(mode="after")
+    def _whole_price(self) -> Self:
+        if (self.price_input is None) != (self.price_output is None):
+            raise ValueError("price_input and price_output go together")
+        return self
 
 
 class Pair(Section):
@@ -55,6 +74,16 @@ class Pair(Section):
 
     relevance: str = "KomeijiForce/deberta-v3-large-relevance-12character"
     nli: str = "KomeijiForce/deberta-v3-large-nli-12character"
+
+
+class Evaluator(Pair):
+    """Who measures: a pair of discriminators, or an LLM at the teacher's server.
+
+    `model` is the LLM's name; without one it is the teacher's.
+    """
+
+    backend: Literal["discriminators", "openai"] = "discriminators"
+    model: str | None = None
 
 
 class Discriminators(Pair):
@@ -142,7 +171,7 @@ class Character(Section):
     persona: Persona = Persona()
     teacher: Teacher = Teacher()
     discriminators: Discriminators = Discriminators()
-    evaluator: Pair = Pair()
+    evaluator: Evaluator = Evaluator()
     policy: Policy = Policy()
     warm_up: WarmUp = WarmUp()
     dpo: Dpo = Dpo()

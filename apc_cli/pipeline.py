@@ -98,6 +98,8 @@ class Pipeline:
         if entry is None:
             return ["not built yet"]
         reasons = list(self._changes(stage, entry))
+        if retry := entry.get("retry"):
+            reasons.append(f"{retry} items failed for a passing reason")
         for name, known in entry["outputs"].items():
             found = self.workspace.digest(name)
             if found is None:
@@ -172,6 +174,8 @@ class Pipeline:
             "outputs": {name: self.workspace.digest(name) for name in stage.writes},
             "kept": summary.kept,
             "dropped": summary.dropped,
+            "cost": summary.cost,
+            "retry": summary.retry,
             "seconds": round(seconds, 1),
             "versions": {name: version(name) for name in ("apc-cli", "torch", "transformers")},
         }

@@ -7,7 +7,13 @@ from typing import Any, Literal
 RELEVANCE_LABELS = ("no", "yes")
 NLI_LABELS = ("contradicted", "neutral", "entailed")
 
+SURE_FROM = 0.8
+"""How probable a label must be for a verdict to be sure, where no held-out rows tell better."""
+
 Probabilities = tuple[float, ...]
+LabelSource = Literal["rules", "logprobs", "samples", "answer"]
+"""Where the probabilities of a label come from: rules, an LLM's log-probabilities, the shares of
+several drawn answers, or one answer alone."""
 Message = dict[str, str]
 """One chat turn: {"role": "system" | "user" | "assistant", "content": text}."""
 
@@ -53,6 +59,14 @@ class NliItem:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """A teacher's P(label), in the order of the labels, and where it comes from."""
+
+    probabilities: Probabilities
+    source: LabelSource
+
+
+@dataclass(frozen=True)
 class RelevanceExample:
     """A judged RelevanceItem; `probabilities` follow RELEVANCE_LABELS."""
 
@@ -61,6 +75,7 @@ class RelevanceExample:
     asked_of: str
     label: str
     probabilities: Probabilities
+    source: LabelSource = "answer"
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,7 @@ class NliExample:
     written_as: str
     label: str
     probabilities: Probabilities
+    source: LabelSource = "answer"
 
 
 @dataclass(frozen=True)
@@ -164,11 +180,17 @@ class PreferencePair:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a stage did: how many items it kept, how many it dropped and why, and its figures."""
+    """What a stage did: how many items it kept, how many it dropped and why, and its figures.
+
+    `cost` is what it asked of an LLM, `retry` how many items failed for a passing reason.
+    """
 
     kept: int
     dropped: dict[str, int] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+    failed: int = 0
+    retry: int = 0
 
 
 def _rounded(value: Any) -> Any:

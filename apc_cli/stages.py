@@ -27,7 +27,10 @@ def stages_for(config: Configuration) -> list[Stage]:
     pair, evaluator = character.discriminators, character.evaluator
     judge_reads = ("discriminators",) if own_judges else shipped(pair.relevance, pair.nli)
     base_reads = shipped(pair.base_relevance, pair.base_nli)
-    evaluator_reads = shipped(evaluator.relevance, evaluator.nli)
+    by_llm = evaluator.backend == "openai"
+    evaluator_reads = () if by_llm else shipped(evaluator.relevance, evaluator.nli)
+    llm_keys = ("teacher.model", "teacher.label_samples")
+    label_keys = llm_keys[1:] if character.teacher.backend == "openai" else ()
     judge_keys = () if own_judges else ("discriminators.relevance", "discriminators.nli")
     start_reads = ("warm_up",) if character.warm_up.epochs else ()
     lora = ("dpo.lora_rank", "dpo.lora_alpha")
@@ -39,7 +42,7 @@ def stages_for(config: Configuration) -> list[Stage]:
               (*_WHO, *_TEACHER, "teacher.queries_per_statement")),
         Stage("label-data", ("statements.jsonl", "queries.jsonl"),
               ("relevance.jsonl", "nli.jsonl"),
-              (*_WHO, *_TEACHER, "teacher.other_queries", "teacher.other_replies")),
+              (*_WHO, *_TEACHER, *label_keys, "teacher.other_queries", "teacher.other_replies")),
         Stage("train-discriminators", ("relevance.jsonl", "nli.jsonl", *base_reads),
               ("discriminators",),
               ("character", "seed", *(f"discriminators.{key}" for key in (
@@ -66,7 +69,8 @@ def stages_for(config: Configuration) -> list[Stage]:
               tuple(dict.fromkeys(("statements.jsonl", "queries.jsonl", "adapter", *start_reads,
                                    *judge_reads, *evaluator_reads))),
               ("evaluation.json",),
-              (*_WHO, *_PROMPT, *_SAMPLING, *judge_keys, "seed", "evaluator", "evaluation")),
+              (*_WHO, *_PROMPT, *_SAMPLING, *judge_keys, "seed", "evaluator", "evaluation",
+               *(llm_keys if by_llm else ()))),
     ]  # fmt: skip
     warming = ("experience", "warm-up")
     return [s for s in stages if s.name not in warming or character.warm_up.epochs]

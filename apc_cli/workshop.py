@@ -29,11 +29,13 @@ from apc_cli.stages import SOURCE, shipped, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
+    from apc_cli.models.llm_scorer import LlmScorer
     from apc_cli.models.retriever import Retriever
     from apc_cli.models.role_player import RolePlayer
     from apc_cli.models.scorer import Scorer
     from apc_cli.models.teacher import Teacher
     from apc_cli.steps.train_discriminators import Labelled
+    from apc_cli.teaching import Teaching
 
 _TAUGHT = {"statements", "queries", "label-data", "experience"}
 _PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "evaluation"}
@@ -41,13 +43,19 @@ _MODELLED = {"train-discriminators"} | _PLAYED
 
 
 class Workshop:
-    """Builds models once, when a stage first asks for them, and runs stages with them."""
+    """Builds models once, when a stage first asks for them, and runs stages with them.
+
+    Attributes:
+        strict: whether an LLM that measures stops where it has no verdict; `apc score` marks rows.
+        failed: items that had no answer in the stages that ran.
+    """
 
     def __init__(
         self, config: Configuration, workspace: Workspace, progress: Progress, folder: Path
     ) -> None:
         self.config, self.character = config, config.character
         self.workspace, self.progress, self.folder = workspace, progress, folder
+        self.strict, self.failed = True, 0
 
     @property
     def source(self) -> Path:
@@ -74,6 +82,8 @@ class Workshop:
         lists_statements = {"statements"} if self.character.persona.statements else set()
         if _TAUGHT & set(stages) - lists_statements:
             self.teacher  # noqa: B018 - a teacher without its key cannot be made
+        if "evaluation" in stages and self._evaluated_by_llm:
+            self.evaluator  # noqa: B018 - the same for an LLM that measures
         if not _MODELLED & set(stages):
             return
         from apc_cli.models.devices import pick_device
@@ -92,7 +102,7 @@ class Workshop:
                 yield from (judges.relevance, judges.nli)
         if "train-discriminators" in stages:
             yield from (judges.base_relevance, judges.base_nli)
-        if "evaluation" in stages:
+        if "evaluation" in stages and not self._evaluated_by_llm:
             yield from (evaluator.relevance, evaluator.nli)
 
     def run_stage(self, stage: Stage, fingerprint: str) -> Summary:
@@ -108,7 +118,39 @@ class Workshop:
             "dpo": self._dpo,
             "evaluation": self._evaluation,
         }
-        return runners[stage.name](fingerprint)
+        if not self._uses_llm:
+            return runners[stage.name](fingerprint)
+        with self.teaching.stage(stage.name) as account:
+            summary = account.added_to(runners[stage.name](fingerprint))
+        self.failed += summary.failed
+        return summary
+
+    def cost(self) -> dict[str, Any]:
+        """What this run has asked of an LLM so far; empty where it asks none."""
+        return self.teaching.cost_since() if self._uses_llm else {}
+
+    def estimate(self, stages: Collection[str]) -> list[str]:
+        """What these stages will ask of the LLM and what that will cost, in lines; none offline."""
+        if not self._uses_llm:
+            return []
+        from apc_cli.estimating import estimate_lines
+
+        return estimate_lines(self.character, self.source, self.workspace, stages)
+
+    @property
+    def _evaluated_by_llm(self) -> bool:
+        return self.character.evaluator.backend == "openai"
+
+    @property
+    def _uses_llm(self) -> bool:
+        return self.character.teacher.backend == "openai" or self._evaluated_by_llm
+
+    @cached_property
+    def teaching(self) -> "Teaching":
+        """The LLM behind teacher and evaluator."""
+        from apc_cli.teaching import Teaching
+
+        return Teaching(self.character, self.workspace, self.progress)
 
     def tidy(self, stage: Stage) -> None:
         """Removes the checkpoints of a stage that is done."""
@@ -118,24 +160,16 @@ class Workshop:
     @cached_property
     def teacher(self) -> "Teacher":
         """The configured teacher."""
-        settings = self.character.teacher
-        if settings.backend == "rules":
-            from apc_cli.models.rule_teacher import RuleTeacher
+        if self.character.teacher.backend == "openai":
+            return self.teaching.teacher
+        if self.character.language != "en":
+            raise ConfigError(
+                f"the rule-based teacher knows no {self.character.language}",
+                "set teacher.backend: openai, with OPENAI_API_KEY or OPENAI_BASE_URL",
+            )
+        from apc_cli.models.rule_teacher import RuleTeacher
 
-            return RuleTeacher(self.character.seed)
-        from apc_cli.models.chat_model import ChatModel
-        from apc_cli.models.journal import Journal
-        from apc_cli.models.llm_teacher import LlmTeacher
-
-        self.workspace.create()
-        journal = Journal(self.workspace.path("teacher.sqlite"))
-        chat = ChatModel(
-            settings.model,
-            base_url=settings.base_url,
-            concurrency=settings.concurrency,
-            journal=journal,
-        )
-        return LlmTeacher(chat, self.character.language, self.progress)
+        return RuleTeacher(self.character.seed)
 
     @cached_property
     def reward(self) -> "Scorer":
@@ -147,13 +181,19 @@ class Workshop:
         return self._scorer(str(own / "relevance"), str(own / "nli"))
 
     @cached_property
-    def evaluator(self) -> "Scorer":
-        """The pair that measures."""
+    def evaluator(self) -> "Scorer | LlmScorer":
+        """The pair that measures, or the LLM that does."""
+        if self._evaluated_by_llm:
+            return self.teaching.evaluator(strict=self.strict)
         pair = self.character.evaluator
         return self._scorer(pair.relevance, pair.nli)
 
     def evaluator_name(self) -> dict[str, str]:
         """The evaluator's references; says so when it is the very pair that was optimised."""
+        if self._evaluated_by_llm:
+            from apc_cli.teaching import evaluator_model
+
+            return dict.fromkeys(("relevance", "nli"), f"LLM {evaluator_model(self.character)}")
         pair, reward = self.character.evaluator, self.character.discriminators
         name = {"relevance": pair.relevance, "nli": pair.nli}
         if reward.source == "pretrained" and name == {
@@ -244,8 +284,7 @@ class Workshop:
         persona = self.character.persona
         teacher = None if persona.statements else self.teacher
         return statements.run(
-            self.character.character, self.source, persona.protective, teacher,
-            self.workspace, self.progress,
+            self.character.character, self.source, persona.protective, teacher, self.workspace,
         )  # fmt: skip
 
     def _queries(self, fingerprint: str) -> Summary:
@@ -253,9 +292,7 @@ class Workshop:
 
         rows = self.workspace.read_rows("statements.jsonl", Statement)
         count = self.character.teacher.queries_per_statement
-        return queries.run(
-            self.character.character, rows, count, self.teacher, self.workspace, self.progress
-        )
+        return queries.run(self.character.character, rows, count, self.teacher, self.workspace)
 
     def _label_data(self, fingerprint: str) -> Summary:
         from apc_cli.steps import label_data
@@ -264,7 +301,7 @@ class Workshop:
         return label_data.run(
             self.character.character, self.workspace.read_rows("queries.jsonl", Query),
             settings.other_queries, settings.other_replies, self.character.seed,
-            self.teacher, self.workspace, self.progress,
+            self.teacher, self.workspace,
         )  # fmt: skip
 
     def _train_discriminators(self, fingerprint: str) -> Summary:

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 from apc_cli.errors import ApcError, ConfigError, DataError, TryAgainLater
 
 MANIFEST = "manifest.json"
+FAILURES = "failures.jsonl"
 Record = TypeVar("Record")
 
 

@@ -133,7 +133,8 @@ def _tokenizer(template):
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = [path.read_text() for path in sorted((ROOT / "wiki").glob("*.txt"))]
+    wikis = [path for path in sorted((ROOT / "wiki").glob("*.txt")) if path.name.isascii()]
+    texts = [path.read_text() for path in wikis]
     tokenizer.train_from_iterator(texts, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|im_end|>"

@@ -1,6 +1,6 @@
 """An OpenAI-compatible server on 127.0.0.1 for tests: counts, delivers, and fails to plan.
 
-Replies are a pure function of the messages, and good enough for the teacher's five prompts.
+Replies are a pure function of the messages (`fake_replies`); batches work too (`fake_batches`).
 
     with FakeOpenAI(plan=["500", None, "429:0.2"]) as server:
         ...                   # server.url, server.requests, server.deliveries
@@ -9,7 +9,6 @@ Replies are a pure function of the messages, and good enough for the teacher's f
 import hashlib
 import itertools
 import json
-import re
 import socket
 import threading
 import time
@@ -18,11 +17,10 @@ from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_COMMON_WORDS = frozenset(
-    "a an and are at be do does did has have her his i in is it its my of on or she he that the "
-    "they to was were what when where which who why with you your about tell me not true says "
-    "reply long ago how many know".split()
-)
+from fake_batches import Batches
+from fake_replies import logprobs_of, reply_to, usage_of
+
+_WORDS = {"403logprobs": "You are not allowed to request logprobs from this model"}
 
 
 class FakeOpenAI:
@@ -33,7 +31,9 @@ class FakeOpenAI:
         arrivals: monotonic time of each.
         deliveries: how often each message list got a whole good reply, by digest.
         refuses: parameters that are answered with `unsupported_parameter`.
+        gives_logprobs: False for a server that ignores the wish for log-probabilities.
         bodies: the parsed request bodies, in order of arrival.
+        batches: the batch API; its replies count as deliveries, not as requests.
     """
 
     def __init__(self, plan: Iterable[str | None] = (), delay: float = 0.0) -> None:
@@ -41,7 +41,7 @@ class FakeOpenAI:
 
         Faults: "429:SECONDS", "limited" (429 alone), "quota", "STATUS" (such as "500"), "401echo",
         "truncated", "empty", "html", "error200", "nochoices", "null", "hang", "drip", "reset",
-        "redirect", "length", "content_filter", "refusal", "echo200".
+        "redirect", "length", "content_filter", "refusal", "echo200", "403logprobs".
         """
         self._plan = itertools.chain(plan, itertools.repeat(None))
         self._lock = threading.Lock()
@@ -50,7 +50,9 @@ class FakeOpenAI:
         self.arrivals: list[float] = []
         self.deliveries: Counter[str] = Counter()
         self.refuses: set[str] = set()
+        self.gives_logprobs = True
         self.bodies: list[dict[str, Any]] = []
+        self.batches = Batches(self._answer_in_batch)
         self.stopping = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.fake = self
@@ -73,6 +75,19 @@ class FakeOpenAI:
             self.bodies.append(body)
             return next(self._plan)
 
+    def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """The status and body for a request that no fault befalls."""
+        for name in sorted(self.refuses & body.keys()):
+            message = f"Unsupported parameter: '{name}'"
+            return 400, {"error": error_body("unsupported_parameter", message, name)}
+        return 200, json.loads(completion_for(body, self.gives_logprobs))
+
+    def _answer_in_batch(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        status, found = self.answer(body)
+        if status == 200:
+            self.delivered(body)
+        return status, found
+
     def delivered(self, body: dict[str, Any]) -> None:
         with self._lock:
             self.deliveries[digest(body["messages"])] += 1
@@ -83,15 +98,37 @@ def digest(messages: Any) -> str:
     return hashlib.sha256(json.dumps(messages, sort_keys=True).encode()).hexdigest()
 
 
-def completion(content: str | None, finish: str = "stop", **message: Any) -> bytes:
+def completion_for(body: dict[str, Any], gives_logprobs: bool = True) -> bytes:
+    """The body of the good reply to a request."""
+    messages = body["messages"]
+    content = reply_to(messages, as_json="response_format" in body)
+    logprobs = None
+    if gives_logprobs and body.get("logprobs"):
+        logprobs = logprobs_of(content, body["top_logprobs"])
+    return completion(content, logprobs=logprobs, usage=usage_of(messages, content))
+
+
+def completion(
+    content: str | None,
+    finish: str = "stop",
+    logprobs: Any = None,
+    usage: dict[str, int] | None = None,
+    **message: Any,
+) -> bytes:
     """The body of a chat completion."""
     choice = {
         "index": 0,
         "finish_reason": finish,
         "message": {"role": "assistant", "content": content, **message},
+        "logprobs": logprobs,
     }
     body = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": "fake"}
-    return json.dumps(body | {"choices": [choice], "usage": {"total_tokens": 7}}).encode()
+    return json.dumps(body | {"choices": [choice], "usage": usage}).encode()
+
+
+def error_body(code: str, message: str, param: str | None = None) -> dict[str, Any]:
+    """The `error` of a refused request."""
+    return {"message": message, "type": "test", "code": code, "param": param}
 
 
 class _Server(ThreadingHTTPServer):
@@ -110,7 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         fake: FakeOpenAI = self.server.fake
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        if not self.path.endswith("/chat/completions"):
+            self._found(fake.batches.post(self.path, raw))
+            return
+        body = json.loads(raw)
         fault = fake.arrive(body)
         fake.stopping.wait(fake.delay)
         if fault is None:
@@ -118,15 +159,23 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._fail(fake, fault, body)
 
+    def do_GET(self) -> None:
+        self._found(self.server.fake.batches.get(self.path))
+
+    def _found(self, found: bytes | dict[str, Any] | None) -> None:
+        if found is None:
+            self._error(404, "not_found", "no such thing")
+        else:
+            self._send(200, found if isinstance(found, bytes) else json.dumps(found).encode())
+
     def _answer(self, fake: FakeOpenAI, body: dict[str, Any]) -> None:
-        for name in sorted(fake.refuses & body.keys()):
-            self._error(400, "unsupported_parameter", f"Unsupported parameter: '{name}'", name)
-            return
-        self._send(200, completion(reply_to(body["messages"])))
-        fake.delivered(body)
+        status, answer = fake.answer(body)
+        self._send(status, json.dumps(answer).encode())
+        if status == 200:
+            fake.delivered(body)
 
     def _fail(self, fake: FakeOpenAI, fault: str, body: dict[str, Any]) -> None:
-        good = completion(reply_to(body["messages"]))
+        good = completion_for(body)
         key = self.headers.get("Authorization", "")
         bodies = {
             "truncated": good[: len(good) // 2],
@@ -154,7 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
             pause = {"Retry-After": fault[4:]} if fault != "limited" else {}
             self._error(429, "rate_limit_exceeded", "Slow down", headers=pause)
         else:
-            self._error(int(fault), "planned", f"planned failure\n\x1b[2J for {key}")
+            words = _WORDS.get(fault, f"planned failure\n\x1b[2J for {key}")
+            self._error(int(fault[:3]), "planned", words)
 
     def _stall(self, fake: FakeOpenAI, fault: str, good: bytes) -> None:
         if fault == "reset":
@@ -179,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
         param: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        error = {"message": message, "type": "test", "code": code, "param": param}
+        error = error_body(code, message, param)
         self._send(status, json.dumps({"error": error}).encode(), headers=headers)
 
     def _send(
@@ -200,52 +250,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Silence."""
-
-
-def reply_to(messages: list[dict[str, str]]) -> str:
-    """A sensible answer to the teacher's prompts; an echo of anything else."""
-    text = messages[-1]["content"]
-    tags = dict(re.findall(r"<(\w+)>\s*(.*?)\s*</\1>", text, re.DOTALL))
-    statement = tags.get("statement", "")
-    if "facts" in tags:
-        return '"Well, ' + tags["facts"].replace("- ", "") + '"'
-    if "paragraph" in tags:
-        return _statements(text, tags["paragraph"])
-    if "response" in tags:
-        return _nli(statement, tags["response"])
-    if "Contradicted:" in text:
-        return _replies(statement)
-    if "utterance" in tags:
-        return "Yes." if _words(statement) & _words(tags["utterance"]) else "No."
-    if statement:
-        topic = " ".join(sorted(_words(statement))[:3])
-        asked = ("What about {}?", "How long ago was it, {}?", "Tell me: {}.")
-        return "\n".join(f"{n}. {q.format(topic)}" for n, q in enumerate(asked, 1))
-    return f"echo: {text}"
-
-
-def _statements(text: str, paragraph: str) -> str:
-    name = re.search(r"Character: (.*)", text)[1]
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split())) if s]
-    named = [re.sub(r"^(?:She|He|They|It)\b", name, sentence) for sentence in sentences]
-    return "\n".join(f"- {s}" if name in s else f"- {name}: {s}" for s in named) or "none"
-
-
-def _replies(statement: str) -> str:
-    return (
-        "Shared: a short and friendly answer.\n"
-        f"Entailed: Well, it is said that {statement}\n"
-        "Neutral: Well, let us speak of something else, my friend.\n"
-        f"Contradicted: Well, it is not true that {statement}"
-    )
-
-
-def _nli(statement: str, response: str) -> str:
-    overlap = len(_words(statement) & _words(response)) / max(1, len(_words(statement)))
-    if overlap < 0.6:
-        return "neutral"
-    return "contradict" if "not true" in response else "Entailed."
-
-
-def _words(text: str) -> set[str]:
-    return set(re.findall(r"[a-z]{3,}", text.lower())) - _COMMON_WORDS

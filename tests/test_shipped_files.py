@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from apc_cli.config import load_config
+from apc_cli.sentences import sentences
 from apc_cli.steps.statements import read_paragraphs
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,17 @@ def test_each_character_loads_in_each_profile(path, profile):
     assert any(path.stem.split()[-1] in paragraph for paragraph in paragraphs)
 
 
+@pytest.mark.parametrize(("name", "language"), [("古明地こいし", "ja"), ("沈青禾", "zh")])
+def test_characters_of_other_languages_name_themselves_in_every_paragraph(name, language):
+    found = load_config(name, folder=ROOT)
+    assert found.value("language") == language
+    for pair in ("discriminators", "evaluator"):
+        assert "multilingual" in found.value(f"{pair}.nli")
+    paragraphs = read_paragraphs(ROOT / "wiki" / f"{name}_wiki.txt")
+    facts = [s for paragraph in paragraphs for s in sentences(paragraph, language)]
+    assert len(facts) >= 12 and all(name in paragraph for paragraph in paragraphs)
+
+
 def test_the_gpu_profile_is_the_paper():
     changed = {
         key for key, _, origin in load_config("Alice", folder=ROOT).rows() if "profile" in origin
@@ -44,7 +56,7 @@ def test_the_offline_profile_needs_no_hub_and_no_key():
     models = [
         *(found.value(f"discriminators.{key}") for key in ("relevance", "nli")),
         *(found.value(f"discriminators.base_{key}") for key in ("relevance", "nli")),
-        *found.value("evaluator").values(),
+        *(found.value(f"evaluator.{key}") for key in ("relevance", "nli")),
         found.value("policy.model"),
     ]
     assert all(model.startswith(("package:", "judge:")) for model in models)

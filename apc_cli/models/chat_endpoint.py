@@ -64,7 +64,7 @@ def endpoint_from_environment(base_url: str | None = None, *, insecure: bool = F
     Raises:
         ConfigError: the key is missing or the address cannot be used.
     """
-    url = base_url or os.environ.get(URL_VARIABLE, "").strip() or _DEFAULT_URL
+    url = base_url or address_in_environment()
     name, host, scheme = _address(url)
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key and not _is_loopback(host):
@@ -80,6 +80,11 @@ def endpoint_from_environment(base_url: str | None = None, *, insecure: bool = F
             "use https, or reach the server through a tunnel at 127.0.0.1",
         )
     return Endpoint(url, name, key)
+
+
+def address_in_environment() -> str:
+    """The server at $OPENAI_BASE_URL, else OpenAI's own."""
+    return os.environ.get(URL_VARIABLE, "").strip() or _DEFAULT_URL
 
 
 def _address(url: str) -> tuple[str, str, str]:

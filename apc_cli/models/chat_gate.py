@@ -23,6 +23,7 @@ class Patience:
         longest_wait: seconds without any success that a rate limit may cost.
         failures_in_a_row: failed attempts of all workers together that end the run.
         drain: seconds that replies under way get when the run stops.
+        poll: seconds between two looks at an unfinished batch; the first ones come sooner.
     """
 
     attempts: int = 6
@@ -33,6 +34,7 @@ class Patience:
     longest_wait: float = 600.0
     failures_in_a_row: int = 20
     drain: float = 3.0
+    poll: float = 60.0
 
 
 class Gate:

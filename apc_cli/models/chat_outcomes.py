@@ -1,6 +1,5 @@
 """What came of one request: a reply, or what to do about its absence."""
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -12,17 +11,23 @@ import openai
 
 from apc_cli.errors import ApcError, ConfigError, TryAgainLater
 from apc_cli.models.chat_endpoint import KEY_VARIABLE, Endpoint
+from apc_cli.models.chat_replies import Failure, read_completion
+from apc_cli.models.chat_requests import OPTIONAL
 
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-_OPTIONAL = ("max_completion_tokens", "max_tokens", "temperature")
+_TOO_LONG = ("context_length", "context length", "context window", "maximum context")
+_COMPLAINTS = (
+    "support",
+    "not allowed",
+    "not permitted",
+    "unexpected",
+    "unrecognized",
+    "unknown",
+    "invalid",
+    "extra",
+)
+_NESTED = {"json_schema": "response_format", "json_object": "response_format"}
 _LONGEST_REASON = 200
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An item for which no reply could be had, and why."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,13 @@ class Transient:
         reason: what went wrong, for people.
         pause: seconds for which the server wants no request at all.
         limited: it is a rate limit, not a fault.
-        unreadable: a reply came, but not a chat completion.
+        unreadable: the body of a reply that is no chat completion.
     """
 
     reason: str
     pause: float | None = None
     limited: bool = False
-    unreadable: bool = False
+    unreadable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,46 +74,59 @@ Outcome = Delivered | Transient | Unsupported | Failure | Fatal
 def outcome_of_body(raw: str) -> Outcome:
     """Sorts the body of a 200 answer into chat completions and garbage."""
     if read_completion(raw) is None:
-        return Transient("the server's reply is not a chat completion", unreadable=True)
+        return Transient("the server's reply is not a chat completion", unreadable=raw)
     return Delivered(raw)
 
 
-def read_completion(raw: str) -> str | Failure | None:
-    """The reply's text; a Failure when the model withheld or broke it off; None for garbage."""
-    try:
-        choice = json.loads(raw)["choices"][0]
-        message, finish = choice["message"], choice.get("finish_reason")
-        content, refusal = message.get("content"), message.get("refusal")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    if finish == "content_filter":
-        return Failure("the server's content filter withheld the reply")
-    if refusal:
-        return Failure("the model refused to answer")
-    if finish == "length":
-        return Failure("the reply was cut off at the token limit")
-    if not isinstance(content, str) or not content.strip():
-        return None
-    return content.encode("utf-8", "replace").decode()
+@dataclass(frozen=True)
+class Refusal:
+    """An answer with an HTTP status other than 200, and what its body says of the reason."""
+
+    status: int
+    code: str | None = None
+    kind: str | None = None
+    parameter: str | None = None
+    words: str = "no explanation"
+    pause: float | None = None
+
+    @classmethod
+    def of(cls, status: int, body: Any, pause: float | None = None) -> "Refusal":
+        """Reads an error body, which servers wrap in `error` or do not."""
+        if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
+            body = body["error"]
+        if not isinstance(body, Mapping):
+            return cls(status, words=str(body or "no explanation"), pause=pause)
+        code, kind, parameter = (
+            str(body[name]) if body.get(name) else None for name in ("code", "type", "param")
+        )
+        words = str(body.get("message") or body.get("detail") or "no explanation")
+        return cls(status, code, kind, parameter, words, pause)
 
 
 def outcome_of_error(error: openai.APIError, endpoint: Endpoint, model: str) -> Outcome:
-    """Sorts an error by HTTP status and the server's own error code."""
+    """Sorts what the client raises."""
     if isinstance(error, openai.APITimeoutError):
         return Transient("the connection timed out")
     if not isinstance(error, openai.APIStatusError):
         return Transient("the connection broke or could not be made")
-    if fatal := _fatal(error, endpoint, model):
-        return Fatal(fatal)
-    status = error.status_code
     pause = retry_after(error.response.headers)
-    if status == 429:
-        return Transient("too many requests (HTTP 429)", pause, limited=True)
-    if status in (408, 409) or status >= 500:
-        return Transient(f"HTTP {status}", pause)
-    if parameter := _unsupported(error):
+    return outcome_of_refusal(Refusal.of(error.status_code, error.body, pause), endpoint, model)
+
+
+def outcome_of_refusal(refusal: Refusal, endpoint: Endpoint, model: str) -> Outcome:
+    """Sorts a refusal by HTTP status and the server's own error code."""
+    status = refusal.status
+    parameter = _unsupported(refusal) if status in (400, 403, 422) else None
+    if parameter:
         return Unsupported(parameter)
-    return Failure(f"the server refused the request (HTTP {status}): {_quoted(error, endpoint)}")
+    if fatal := _fatal(refusal, endpoint, model):
+        return Fatal(fatal)
+    if status == 429:
+        return Transient("too many requests (HTTP 429)", refusal.pause, limited=True)
+    if status in (408, 409) or status >= 500:
+        return Transient(f"HTTP {status}", refusal.pause)
+    words = one_line(endpoint.without_secret(refusal.words))
+    return Failure(f"the server refused the request (HTTP {status}): {words}")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -126,15 +144,21 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return max(0.0, until - time.time())
 
 
-def _fatal(error: openai.APIStatusError, endpoint: Endpoint, model: str) -> ApcError | None:
+def one_line(text: str) -> str:
+    """A server's words on one line of bearable length, without control characters."""
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())[:_LONGEST_REASON]
+
+
+def _fatal(refusal: Refusal, endpoint: Endpoint, model: str) -> ApcError | None:
     """The server's own words are left out: on a rejected key they may repeat a part of it."""
-    status = error.status_code
+    status = refusal.status
     if status in (401, 403):
         return ConfigError(
             f"{endpoint.name} refused the key in {KEY_VARIABLE} (HTTP {status})",
             f"check {KEY_VARIABLE}, and that its account may use {model}",
         )
-    if status == 402 or any(code in _QUOTA_CODES for code in (error.code, error.type)):
+    if status == 402 or any(code in _QUOTA_CODES for code in (refusal.code, refusal.kind)):
         return TryAgainLater(
             f"the account at {endpoint.name} is out of quota",
             "check its billing, then run the same command again; stored replies are kept",
@@ -152,22 +176,15 @@ def _fatal(error: openai.APIStatusError, endpoint: Endpoint, model: str) -> ApcE
     return None
 
 
-def _unsupported(error: openai.APIStatusError) -> str | None:
-    """The optional parameter that a 400 or 422 is about."""
-    message = error.message.lower()
-    blamed = error.code in ("unsupported_parameter", "unsupported_value")
-    if not blamed and "unsupported" not in message and "not support" not in message:
+def _unsupported(refusal: Refusal) -> str | None:
+    """The optional parameter that a refusal is about; a text that is too long is another matter."""
+    words = refusal.words.lower()
+    if any(sign in f"{refusal.code} {words}" for sign in _TOO_LONG):
         return None
-    if error.param in _OPTIONAL:
-        return error.param
-    places = [(message.find(name), name) for name in _OPTIONAL if name in message]
-    return min(places)[1] if places else None
-
-
-def _quoted(error: openai.APIStatusError, endpoint: Endpoint) -> str:
-    """The server's words on one line, without the key and without control characters."""
-    body: Any = error.body
-    words = body.get("message") if isinstance(body, Mapping) else body
-    text = endpoint.without_secret(str(words or "no explanation"))
-    printable = "".join(c if c.isprintable() else " " for c in text)
-    return " ".join(printable.split())[:_LONGEST_REASON]
+    if refusal.parameter in OPTIONAL:
+        return refusal.parameter
+    if not any(complaint in words for complaint in _COMPLAINTS):
+        return None
+    names = {name: name for name in OPTIONAL} | _NESTED
+    places = [(words.find(name), -len(name), name) for name in names if name in words]
+    return names[min(places)[2]] if places else None

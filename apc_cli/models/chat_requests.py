@@ -3,50 +3,89 @@
 import hashlib
 import json
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from apc_cli.records import Message
+
+_SCHEMA_NAME = "answer"
+_FEWER_ALTERNATIVES = 5
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question to the model; `sample_index` tells wanted repetitions of a question apart."""
+    """One question to the model.
+
+    Attributes:
+        sample_index: tells wanted repetitions of a question apart.
+        schema: the JSON schema of the reply, for servers that enforce one.
+        top_logprobs: how many alternatives of each token the reply should come with; 0 for none.
+    """
 
     messages: tuple[Message, ...]
     temperature: float
     max_tokens: int
     sample_index: int = 0
+    schema: Mapping[str, Any] | None = None
+    top_logprobs: int = 0
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The names under which a server takes the optional parameters; None leaves one out."""
+    """What a server takes: the names of optional parameters, and how much of what they ask for.
+
+    Starts at what most servers take and steps down where one refuses (`without`).
+    """
 
     limit: str | None = "max_tokens"
-    temperature: str | None = "temperature"
+    temperature: bool = True
+    structure: Literal["json_schema", "json_object"] | None = "json_schema"
+    alternatives: int = 20
 
     def options(self, canonical: str) -> dict[str, Any]:
         """The request's parameters as the server wants them."""
         body = json.loads(canonical)
-        values = {self.limit: body["max_tokens"], self.temperature: body["temperature"]}
-        optional = {name: value for name, value in values.items() if name}
-        return {"model": body["model"], "messages": body["messages"], **optional}
+        sent = {"model": body["model"], "messages": body["messages"]}
+        if self.limit:
+            sent[self.limit] = body["max_tokens"]
+        if self.temperature:
+            sent["temperature"] = body["temperature"]
+        if "schema" in body and self.structure:
+            sent["response_format"] = _response_format(self.structure, json.loads(body["schema"]))
+        if wanted := min(body.get("top_logprobs", 0), self.alternatives):
+            sent |= {"logprobs": True, "top_logprobs": wanted}
+        return sent
 
     def without(self, parameter: str) -> "Dialect":
         """The next thing to try where the server refuses `parameter`."""
         if parameter == "temperature":
-            return replace(self, temperature=None)
+            return replace(self, temperature=False)
+        if parameter == "response_format":
+            weaker = "json_object" if self.structure == "json_schema" else None
+            return replace(self, structure=weaker)
+        if parameter == "logprobs":
+            return replace(self, alternatives=0)
+        if parameter == "top_logprobs":
+            fewer = _FEWER_ALTERNATIVES if self.alternatives > _FEWER_ALTERNATIVES else 0
+            return replace(self, alternatives=fewer)
         return replace(self, limit="max_completion_tokens" if parameter == "max_tokens" else None)
 
-    def has(self, parameter: str) -> bool:
-        """Whether requests carry the parameter."""
-        return parameter in (self.limit, self.temperature)
+
+OPTIONAL = (
+    "max_completion_tokens",
+    "max_tokens",
+    "temperature",
+    "response_format",
+    "top_logprobs",
+    "logprobs",
+)
+"""Parameters that a server may refuse; where one name holds another, the longer comes first."""
 
 
 def canonical_json(model: str, request: ChatRequest) -> str:
     """The request as JSON that is equal for equal requests; it is both hashed and sent."""
-    body = {
+    body: dict[str, Any] = {
         "model": model,
         "messages": [
             {name: _normal(text) for name, text in turn.items()} for turn in request.messages
@@ -55,12 +94,24 @@ def canonical_json(model: str, request: ChatRequest) -> str:
         "max_tokens": request.max_tokens,
         "sample_index": request.sample_index,
     }
+    if request.schema is not None:
+        # As text, unsorted: models write an object's properties in the order of its schema.
+        body["schema"] = json.dumps(request.schema, ensure_ascii=False)
+    if request.top_logprobs:
+        body["top_logprobs"] = request.top_logprobs
     return json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
 def journal_key(canonical: str) -> str:
     """The name under which the reply is kept; neither server nor secret is part of it."""
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _response_format(structure: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    if structure == "json_object":
+        return {"type": "json_object"}
+    named = {"name": _SCHEMA_NAME, "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def _normal(text: str) -> str:

@@ -25,6 +25,7 @@ from apc_cli.models.devices import pick_device, pick_dtype
 from apc_cli.models.networks import BranchingDecoder, FlatClassifier, Network
 from apc_cli.models.references import resolve
 from apc_cli.prompts import InputStyle, Prompt
+from apc_cli.records import SURE_FROM
 
 Architecture = Literal["classifier", "decoder"]
 METADATA = "judge.json"
@@ -42,7 +43,7 @@ class Description:
     architecture: Architecture = "classifier"
     temperature: float = 1.0
     languages: tuple[str, ...] = ()
-    sure_from: float = 0.8
+    sure_from: float = SURE_FROM
 
 
 class Discriminator:

@@ -11,8 +11,8 @@ from apc_cli.models.rules.sentences import statements_of
 from apc_cli.records import (
     NLI_LABELS,
     RELEVANCE_LABELS,
+    Judgement,
     NliItem,
-    Probabilities,
     RelevanceItem,
 )
 
@@ -44,7 +44,7 @@ class RuleTeacher:
 
     def judge_relevance(
         self, character: str, items: Sequence[RelevanceItem]
-    ) -> list[Probabilities | None]:
+    ) -> list[Judgement | None]:
         own = pronouns_in(character, [item.statement for item in items])
         return [_one_hot(RELEVANCE_LABELS, _relevance(item, character, own)) for item in items]
 
@@ -68,7 +68,7 @@ class RuleTeacher:
             for query, statements in items
         ]
 
-    def judge_nli(self, character: str, items: Sequence[NliItem]) -> list[Probabilities | None]:
+    def judge_nli(self, character: str, items: Sequence[NliItem]) -> list[Judgement | None]:
         own = pronouns_in(character, [item.statement for item in items])
         return [_one_hot(NLI_LABELS, self._said(item, character, own)) for item in items]
 
@@ -84,5 +84,5 @@ def _relevance(item: RelevanceItem, character: str, own: Pronouns | None) -> str
     return "yes" if is_relevant(item.statement, item.query, character, own) else "no"
 
 
-def _one_hot(labels: Sequence[str], label: str) -> Probabilities:
-    return tuple(float(candidate == label) for candidate in labels)
+def _one_hot(labels: Sequence[str], label: str) -> Judgement:
+    return Judgement(tuple(float(candidate == label) for candidate in labels), "rules")

@@ -6,16 +6,11 @@ from operator import itemgetter
 
 import numpy as np
 
-from apc_cli.apc import (
-    apc_scores,
-    constraint_probability,
-    satisfied_interval,
-    violation,
-)
 from apc_cli.errors import ConfigError
 from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.score_records import score_of
 from apc_cli.prompts import nli_prompt, relevance_prompt
-from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Constraint, Score
+from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Score
 
 _YES = RELEVANCE_LABELS.index("yes")
 _REMEMBERED_QUERIES = 10_000
@@ -99,33 +94,5 @@ class Scorer:
         found = {}
         for reply, verdict in zip(distinct, verdicts, strict=True):
             relevance = self.relevance(character, statements, reply[0])
-            found[reply] = _score(statements, relevance, verdict, self.sure_from)
+            found[reply] = score_of(statements, relevance, verdict, self.sure_from)
         return [found[reply] for reply in replies]
-
-
-def _score(
-    statements: Sequence[str],
-    relevance: np.ndarray,
-    verdict: np.ndarray,
-    sure_from: tuple[float, float],
-) -> Score:
-    total = apc_scores(relevance, verdict[None])
-    satisfaction = constraint_probability(relevance, verdict)
-    sure = (np.maximum(relevance, 1 - relevance) >= sure_from[0]) & (
-        verdict.max(1, initial=0) >= sure_from[1]
-    )
-    constraints = tuple(
-        Constraint(
-            statement=statement,
-            relevance=float(relevance[i]),
-            contradicted=float(verdict[i][0]),
-            neutral=float(verdict[i][1]),
-            entailed=float(verdict[i][2]),
-            satisfaction=float(satisfaction[i]),
-            violation=violation(float(relevance[i]), verdict[i]),
-            sure=bool(sure[i]),
-        )
-        for i, statement in enumerate(statements)
-    )
-    numbers = (float(array[0]) for array in total)
-    return Score(*numbers, satisfied_interval(satisfaction), constraints)

@@ -7,7 +7,7 @@ could not be had is None in its place; the caller counts and reports it.
 from collections.abc import Sequence
 from typing import Protocol
 
-from apc_cli.records import NliItem, Probabilities, RelevanceItem
+from apc_cli.records import Judgement, NliItem, RelevanceItem
 
 
 class Teacher(Protocol):
@@ -25,7 +25,7 @@ class Teacher(Protocol):
 
     def judge_relevance(
         self, character: str, items: Sequence[RelevanceItem]
-    ) -> list[Probabilities | None]:
+    ) -> list[Judgement | None]:
         """P(label) for each item, in the order of RELEVANCE_LABELS."""
 
     def write_replies(
@@ -38,5 +38,5 @@ class Teacher(Protocol):
     ) -> list[str | None]:
         """For each (query, statements): one reply in character that tells all the statements."""
 
-    def judge_nli(self, character: str, items: Sequence[NliItem]) -> list[Probabilities | None]:
+    def judge_nli(self, character: str, items: Sequence[NliItem]) -> list[Judgement | None]:
         """P(label) for each item, in the order of NLI_LABELS."""

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
+from apc_cli.records import SURE_FROM
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -45,7 +47,9 @@ class Agreement:
         return asdict(self)
 
 
-def agreement(targets: np.ndarray, probabilities: np.ndarray, sure_from: float = 0.8) -> Agreement:
+def agreement(
+    targets: np.ndarray, probabilities: np.ndarray, sure_from: float = SURE_FROM
+) -> Agreement:
     """Compares probabilities (rows, labels) with target probabilities (rows, labels).
 
     A verdict is sure when its likeliest label has at least the probability `sure_from`.

@@ -101,6 +101,19 @@ def gain_line(report: Mapping[str, Any]) -> str:
     return f"{line}\nwarning: {warning}" if warning else line
 
 
+def cost_line(cost: Mapping[str, Any]) -> str:
+    """What a stage asked of an LLM, in a sentence."""
+    return (
+        f"{cost['requests']} requests, {cost['stored']} replies from the journal, "
+        f"{cost['input_tokens']:,} tokens in, {cost['output_tokens']:,} out, {dollars(cost)}"
+    )
+
+
+def dollars(cost: Mapping[str, Any]) -> str:
+    """The price, or that there is none to tell."""
+    return "price unknown" if cost["dollars"] is None else f"${cost['dollars']:.4f}"
+
+
 _FIGURES = ("rows", "accuracy", "macro-F1", "AUC", "ECE", "Brier")
 
 
@@ -126,6 +139,23 @@ def sure_line(kind: str, report: Mapping[str, Any]) -> str:
         return f"{kind}: sure of no row"
     share, right = report["sure_share"], report["sure_accuracy"]
     return f"{kind}: sure of {share:.0%} of the rows, and right in {right:.0%} of these"
+
+
+def label_table(report: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What the discriminators were trained on: class balance, agreement, sources."""
+    rows = []
+    for kind, found in report.items():
+        agreed = found["as_written"]
+        rows += [
+            [f"{kind}: rows", str(found["rows"])],
+            *([f"  {label}", f"{share:.1%}"] for label, share in found["labels"].items()),
+            [
+                f"  judged as written, of {found['written']}",
+                "–" if agreed is None else f"{agreed:.1%}",
+            ],
+            *([f"  labels from {source}", str(n)] for source, n in found["sources"].items()),
+        ]
+    return table("Labelled data", ["", ""], rows)
 
 
 def confusion_table(kind: str, report: Mapping[str, Any], labels: Sequence[str]) -> Table:

@@ -28,9 +28,7 @@ def run(
         for query in queries:
             items.append((query.query, tuple(told(query))))
             task.advance()
-    with progress.task("Writing faithful answers", len(items)) as task:
-        answers = teacher.write_answers(character, items)
-        task.advance(len(items))
+    answers = teacher.write_answers(character, items)
     rows = [
         Experience(query, statements, answer)
         for (query, statements), answer in zip(items, answers, strict=True)

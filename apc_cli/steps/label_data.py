@@ -4,12 +4,10 @@ Every reply is judged again after it was written, and the judged label is the on
 """
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from apc_cli.errors import DataError
-from apc_cli.progress import Progress
 from apc_cli.records import (
     NLI_LABELS,
     RELEVANCE_LABELS,
@@ -35,44 +33,32 @@ def run(
     seed: int,
     teacher: "Teacher",
     workspace: Workspace,
-    progress: Progress,
 ) -> Summary:
     """Writes relevance.jsonl and nli.jsonl."""
     draw = random.Random(f"label data {seed}")
-    relevance_items = _relevance_items(queries, other_queries, draw)
-    with progress.task("Labelling relevance and NLI", 3) as task:
-        relevance = _judged_relevance(character, relevance_items, teacher)
-        task.advance()
-        pairs = [(query.statement, query.query) for query in queries]
-        written = teacher.write_replies(character, pairs)
-        task.advance()
-        items = _nli_items(queries, written, other_replies, draw)
-        nli = _judged_nli(character, items, teacher)
-        task.advance()
+    asked = _relevance_items(queries, other_queries, draw)
+    relevance = _judged_relevance(character, asked, teacher)
+    pairs = [(query.statement, query.query) for query in queries]
+    written = teacher.write_replies(character, pairs)
+    items = _nli_items(queries, written, other_replies, draw)
+    nli = _judged_nli(character, items, teacher)
     if not relevance or not nli:
         raise DataError("the teacher labelled nothing", "see the reasons above, then run again")
     workspace.write_rows("relevance.jsonl", relevance)
     workspace.write_rows("nli.jsonl", nli)
     dropped = {
-        "relevance not judged": len(relevance_items) - len(relevance),
+        "relevance not judged": len(asked) - len(relevance),
         "replies not written": written.count(None),
         "NLI not judged": len(items) - len(nli),
     }
-    own = [e for e in nli if e.statement == e.written_for]
-    figures = {
-        "relevance rows": len(relevance),
-        "relevance labels": Counter(e.label for e in relevance),
-        "NLI rows": len(nli),
-        "NLI labels": Counter(e.label for e in nli),
-        "judged as written": round(sum(e.label == e.written_as for e in own) / max(1, len(own)), 3),
-    }
     kept = len(relevance) + len(nli)
-    return Summary(kept, {reason: n for reason, n in dropped.items() if n}, figures)
+    return Summary(kept, {reason: n for reason, n in dropped.items() if n})
 
 
 def _relevance_items(
     queries: Sequence[Query], other_queries: int, draw: random.Random
 ) -> list[RelevanceItem]:
+    """Every query with its own statement, and every statement with some queries of others."""
     items = [RelevanceItem(q.statement, q.query, q.statement) for q in queries]
     for statement in dict.fromkeys(query.statement for query in queries):
         others = [query for query in queries if query.statement != statement]
@@ -108,9 +94,16 @@ def _judged_relevance(
 ) -> list[RelevanceExample]:
     judged = zip(items, teacher.judge_relevance(character, items), strict=True)
     return [
-        RelevanceExample(i.statement, i.query, i.asked_of, _likeliest(p, RELEVANCE_LABELS), p)
-        for i, p in judged
-        if p is not None
+        RelevanceExample(
+            i.statement,
+            i.query,
+            i.asked_of,
+            _likeliest(found.probabilities, RELEVANCE_LABELS),
+            found.probabilities,
+            found.source,
+        )
+        for i, found in judged
+        if found is not None
     ]
 
 
@@ -123,11 +116,12 @@ def _judged_nli(character: str, items: Sequence[NliItem], teacher: "Teacher") ->
             i.response,
             i.written_for,
             i.written_as,
-            _likeliest(p, NLI_LABELS),
-            p,
+            _likeliest(found.probabilities, NLI_LABELS),
+            found.probabilities,
+            found.source,
         )
-        for i, p in judged
-        if p is not None
+        for i, found in judged
+        if found is not None
     ]
 
 

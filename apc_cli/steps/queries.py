@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from apc_cli.errors import DataError
-from apc_cli.progress import Progress
 from apc_cli.records import Query, Statement, Summary
 from apc_cli.workspace import Workspace
 
@@ -18,13 +17,10 @@ def run(
     per_statement: int,
     teacher: "Teacher",
     workspace: Workspace,
-    progress: Progress,
 ) -> Summary:
     """Writes queries.jsonl: up to `per_statement` queries for each statement, none twice."""
     texts = [statement.statement for statement in statements]
-    with progress.task("Writing queries", len(texts)) as task:
-        answers = teacher.propose_queries(character, texts, per_statement)
-        task.advance(len(texts))
+    answers = teacher.propose_queries(character, texts, per_statement)
     kept: dict[str, Query] = {}
     offered = 0
     for text, queries in zip(texts, answers, strict=True):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.progress import Progress
 from apc_cli.records import Statement, Summary
 from apc_cli.workspace import Workspace
 
@@ -21,7 +20,6 @@ def run(
     protective: Sequence[str],
     teacher: "Teacher | None",
     workspace: Workspace,
-    progress: Progress,
 ) -> Summary:
     """Writes statements.jsonl; without a teacher, `source` lists the statements themselves."""
     if teacher is None:
@@ -29,9 +27,7 @@ def run(
         failed = 0
     else:
         paragraphs = read_paragraphs(source)
-        with progress.task("Extracting statements", len(paragraphs)) as task:
-            answers = teacher.extract_statements(character, paragraphs)
-            task.advance(len(paragraphs))
+        answers = teacher.extract_statements(character, paragraphs)
         found = [
             Statement(text, paragraph)
             for paragraph, texts in zip(paragraphs, answers, strict=True)

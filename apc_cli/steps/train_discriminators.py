@@ -27,6 +27,7 @@ from apc_cli.records import (
     Summary,
 )
 from apc_cli.reports.agreement import agreement
+from apc_cli.reports.labels import label_report
 from apc_cli.splits import hold_out_statements
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def run(
             _warn(kind, found, progress)
             judge.save(directory / kind)
             figures[kind] = found
+    figures["labels"] = label_report(own.relevance, own.nli)
     return Summary(len(own.relevance) + len(own.nli), figures=figures)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from apc_cli.models.chat_gate import Patience
 from apc_cli.models.chat_model import ChatModel
+from apc_cli.models.chat_replies import Completion
 from apc_cli.models.chat_requests import ChatRequest
 
 # There is no package around the tests: this makes `fake_openai` importable.
@@ -24,7 +25,7 @@ def items(count):
 
 
 def echoes(count):
-    return [f"echo: item {number}" for number in range(count)]
+    return [Completion(f"echo: item {number}") for number in range(count)]
 
 
 def model(server, journal, patience=HASTY, concurrency=4):

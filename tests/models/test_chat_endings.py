@@ -104,8 +104,8 @@ def test_the_secret_appears_nowhere(journal, tmp_path, caplog, capfd):
     assert KEY not in "\n".join(shown + logged)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert files and not any(KEY.encode() in path.read_bytes() for path in files)
-    stored = [row[0] for row in journal._connection.execute("SELECT reply FROM replies")]
-    assert [b"[OPENAI_API_KEY]" in reply for reply in stored] == [True]
+    stored = [journal.get(key) for key in journal.names("")]
+    assert ["[OPENAI_API_KEY]" in reply for reply in stored] == [True, False]
 
 
 def test_a_missing_key_is_explained(journal, monkeypatch):

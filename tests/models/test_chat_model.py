@@ -11,7 +11,8 @@ from chat_cases import KEY, ask, echoes, items, model
 from fake_openai import FakeOpenAI, digest
 
 from apc_cli.models.chat_gate import Patience
-from apc_cli.models.chat_outcomes import Failure, read_completion, retry_after
+from apc_cli.models.chat_outcomes import retry_after
+from apc_cli.models.chat_replies import Completion, Failure, read_completion
 from apc_cli.models.chat_requests import canonical_json, journal_key
 from apc_cli.models.journal import Journal
 
@@ -104,7 +105,8 @@ def test_an_attempt_has_a_deadline_in_all(journal, fault):
 def test_garbage_is_given_up_after_three_replies_and_not_stored(journal):
     with FakeOpenAI(plan=["html"] * 3) as server:
         (failure,) = model(server, journal).complete_all(items(1))
-        assert failure == Failure("the server's reply is not a chat completion, after 3 attempts")
+        reason = "the server's reply is not a chat completion, after 3 attempts"
+        assert failure == Failure(reason, temporary=True)
         assert model(server, journal).complete_all(items(1)) == echoes(1)
 
 
@@ -212,4 +214,4 @@ def test_foreign_json_is_never_taken_for_a_completion():
     for raw in ("[]", "null", "3", '{"choices": null}', '{"choices": [3]}', "[" * 100_000):
         assert read_completion(raw) is None
     odd = '{"choices": [{"message": {"content": "a\\ud83d"}}]}'
-    assert read_completion(odd) == "a?"
+    assert read_completion(odd) == Completion("a?")

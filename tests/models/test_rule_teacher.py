@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apc_cli.models.rule_teacher import RuleTeacher
-from apc_cli.records import NLI_LABELS, NliItem, RelevanceItem
+from apc_cli.records import NLI_LABELS, Judgement, NliItem, RelevanceItem
 
 STATEMENTS = [
     "Alice has long brown hair.",
@@ -77,19 +77,19 @@ def test_only_the_entailed_reply_holds_the_fact(teacher):
             )
             for label, text in replies.items()
         }
-        assert only(judged["entailed"][0]) == NLI_LABELS.index("entailed")
-        assert only(judged["neutral"][0]) == NLI_LABELS.index("neutral")
-        assert only(judged["contradicted"][0]) == NLI_LABELS.index("contradicted")
+        assert only(judged["entailed"][0].probabilities) == NLI_LABELS.index("entailed")
+        assert only(judged["neutral"][0].probabilities) == NLI_LABELS.index("neutral")
+        assert only(judged["contradicted"][0].probabilities) == NLI_LABELS.index("contradicted")
 
 
 def test_a_reply_keeps_the_label_it_was_written_as(teacher):
     item = NliItem(STATEMENTS[0], "?", "Ask me later.", STATEMENTS[0], "contradicted")
-    assert teacher.judge_nli("Alice", [item]) == [(1.0, 0.0, 0.0)]
+    assert teacher.judge_nli("Alice", [item]) == [Judgement((1.0, 0.0, 0.0), "rules")]
 
 
 def test_a_reply_about_something_else_is_neutral(teacher):
     item = NliItem(STATEMENTS[0], "?", "I teach guitar.", STATEMENTS[2], "entailed")
-    assert teacher.judge_nli("Alice", [item]) == [(0.0, 1.0, 0.0)]
+    assert teacher.judge_nli("Alice", [item]) == [Judgement((0.0, 1.0, 0.0), "rules")]
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_a_reply_about_something_else_is_neutral(teacher):
     ],
 )
 def test_relevance_follows_what_both_are_about(teacher, statement, query, asked_of, relevant):
-    (probabilities,) = teacher.judge_relevance("Alice", [RelevanceItem(statement, query, asked_of)])
-    assert probabilities == ((0.0, 1.0) if relevant else (1.0, 0.0))
+    (found,) = teacher.judge_relevance("Alice", [RelevanceItem(statement, query, asked_of)])
+    assert found.probabilities == ((0.0, 1.0) if relevant else (1.0, 0.0))
 
 
 def test_an_answer_tells_its_facts_in_order_and_in_the_first_person(teacher):

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from quiet import Quiet
 
 from apc_cli.errors import ConfigError, DataError
 from apc_cli.models.rule_teacher import RuleTeacher
@@ -25,7 +24,7 @@ def run(tmp_path, text, teacher=None, protective=(), name="source.txt"):
     source.write_bytes(text if isinstance(text, bytes) else text.encode())
     place = Workspace(tmp_path / "w", "Mara")
     place.create()
-    summary = statements.run("Mara", source, protective, teacher, place, Quiet())
+    summary = statements.run("Mara", source, protective, teacher, place)
     return place.read_rows("statements.jsonl", Statement), summary
 
 
