@@ -14,7 +14,7 @@ from apc_cli.apc import (
 )
 from apc_cli.errors import ConfigError
 from apc_cli.models.discriminator import Discriminator
-from apc_cli.prompts import nli_prompt, relevance_prompt
+from apc_cli.prompts import Prompt, nli_prompt, relevance_prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Constraint, Score
 
 _YES = RELEVANCE_LABELS.index("yes")
@@ -30,16 +30,24 @@ class Scorer:
 
     @classmethod
     def load(
-        cls, *, relevance: str, nli: str, language: str = "en", device: str = "auto"
+        cls,
+        *,
+        relevance: str,
+        nli: str,
+        language: str = "en",
+        device: str = "auto",
+        dtype: str = "auto",
     ) -> "Scorer":
         """A scorer from two model references (hub id, directory, `package:`, `judge:`).
+
+        `dtype` is a torch format, or `auto`: the fastest that agrees with float32.
 
         Raises:
             ConfigError: the discriminators cannot read the language.
         """
         judges = {
-            relevance: Discriminator.load(relevance, labels=RELEVANCE_LABELS, device=device),
-            nli: Discriminator.load(nli, labels=NLI_LABELS, device=device),
+            name: Discriminator.load(name, labels=labels, device=device, dtype=dtype)
+            for name, labels in ((relevance, RELEVANCE_LABELS), (nli, NLI_LABELS))
         }
         for name, judge in judges.items():
             known = judge.description.languages
@@ -52,15 +60,40 @@ class Scorer:
 
     def relevance(self, character: str, statements: Sequence[str], query: str) -> np.ndarray:
         """P_g of each statement, shape (statements,)."""
+        self._learn(character, statements, [query])
+        known = self._known[character, query]
+        return np.array([known[s] for s in statements])
+
+    def _learn(self, character: str, statements: Sequence[str], queries: Sequence[str]) -> None:
+        """Computes the relevance that is not known yet, all of it in one go where that is faster."""
         if len(self._known) > _REMEMBERED_QUERIES:
             self._known.clear()
-        known = self._known.setdefault((character, query), {})
-        new = [s for s in dict.fromkeys(statements) if s not in known]
-        if new:
-            prompt = relevance_prompt(self._relevance.style, character, new, query)
-            [found] = self._relevance.prompt_probabilities([prompt])
-            known.update(zip(new, found[:, _YES].tolist(), strict=True))
-        return np.array([known[s] for s in statements])
+        wanted: list[tuple[dict[str, float], list[str], Prompt]] = []
+        for query in dict.fromkeys(queries):
+            known = self._known.setdefault((character, query), {})
+            if new := [s for s in dict.fromkeys(statements) if s not in known]:
+                prompt = relevance_prompt(self._relevance.style, character, new, query)
+                wanted.append((known, new, prompt))
+        size = len(wanted) if self._relevance.reads_together else 1
+        for start in range(0, len(wanted), max(1, size)):
+            part = wanted[start : start + size]
+            answers = self._relevance.prompt_probabilities([prompt for _, _, prompt in part])
+            for (known, new, _), answer in zip(part, answers, strict=True):
+                known.update(zip(new, answer[:, _YES].tolist(), strict=True))
+
+    def forget(self) -> None:
+        """Drops what is known of queries, unless each was read alone.
+
+        Texts that are read together change each other's last bits; a shard that starts from
+        nothing has the same scores wherever and whenever it is scored.
+        """
+        if self._relevance.reads_together:
+            self._known.clear()
+
+    @property
+    def truncated(self) -> int:
+        """How many inputs were longer than a discriminator reads, so far."""
+        return self._relevance.network.truncated + self._nli.network.truncated
 
     def relevances(self, items: Sequence[tuple[str, str, str]]) -> np.ndarray:
         """P(label) of each (character, statement, query), shape (items, 2), as RELEVANCE_LABELS."""
@@ -89,6 +122,7 @@ class Scorer:
     ) -> list[Score]:
         """The score of each (query, response), batched over all of them."""
         distinct = list(dict.fromkeys(replies))
+        self._learn(character, statements, [query for query, _ in distinct])
         prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
         verdicts = self._nli.prompt_probabilities(prompts)
         found = {
