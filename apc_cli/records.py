@@ -132,6 +132,16 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Item:
+    """A row to score: who speaks, and the persona statements; or why it cannot be scored."""
+
+    row: dict[str, Any]
+    character: str
+    statements: tuple[str, ...]
+    error: str | None = None
+
+
+@dataclass(frozen=True)
 class SampledReplies:
     """Replies sampled for one query, the conversation they answer, and their APC scores.
 

@@ -166,9 +166,7 @@ def _cross_encoder(nli: str, half: bool, size: int) -> Judge:
 
     def judge(texts: list[str]) -> np.ndarray:
         pairs = [(text, "") for text in texts]
-        return encoder.predict(
-            pairs, batch_size=size, apply_softmax=True, show_progress_bar=False
-        )
+        return encoder.predict(pairs, batch_size=size, apply_softmax=True, show_progress_bar=False)
 
     return judge
 

@@ -123,7 +123,9 @@ def write_pair(shape: str, folder: Path, device: torch.device) -> tuple[str, str
     persona, found = Persona(16), []
     for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
         torch.manual_seed(0)
-        extra = _DEBERTA | {"pooler_hidden_size": width} if "eberta" in config_class.__name__ else {}
+        extra = (
+            _DEBERTA | {"pooler_hidden_size": width} if "eberta" in config_class.__name__ else {}
+        )
         config = config_class(
             vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers,
             num_attention_heads=heads, intermediate_size=4 * width, pad_token_id=0,
@@ -147,7 +149,9 @@ def write_pair(shape: str, folder: Path, device: torch.device) -> tuple[str, str
 
 
 @torch.inference_mode()
-def _stretch_head(model: torch.nn.Module, reader: PreTrainedTokenizerFast, texts: list[str]) -> None:
+def _stretch_head(
+    model: torch.nn.Module, reader: PreTrainedTokenizerFast, texts: list[str]
+) -> None:
     """Centres the logits over the texts and gives them a spread of 1.5."""
     batch = reader(texts, padding=True, return_tensors="pt").to(model.device)
     logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits

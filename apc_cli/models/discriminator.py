@@ -8,6 +8,7 @@ checkpoint is ever run.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,7 +25,7 @@ from apc_cli.models.adapters import add_lora, base_reference, load_adapter
 from apc_cli.models.devices import pick_device, pick_dtype
 from apc_cli.models.networks import BranchingDecoder, FlatClassifier, Network
 from apc_cli.models.precision import settled
-from apc_cli.models.references import resolve
+from apc_cli.models.references import digest, resolve
 from apc_cli.prompts import InputStyle, Prompt
 
 Architecture = Literal["classifier", "decoder"]
@@ -45,8 +46,19 @@ class Description:
 class Discriminator:
     """P(label) for prompts or plain texts."""
 
-    def __init__(self, network: Network, description: Description, base: str) -> None:
+    def __init__(
+        self, network: Network, description: Description, base: str, source: str = ""
+    ) -> None:
+        """`source` is where the trained weights came from: a directory or a hub id."""
         self.network, self.description, self.base = network, description, base
+        self._source = source
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The weights, by their content or their commit on the hub, and the number format."""
+        commit = getattr(self.network.model.config, "_commit_hash", None)
+        weights = digest(Path(self._source)) if Path(self._source).is_dir() else commit
+        return f"{self.base} {weights} {str(self.network.model.dtype).removeprefix('torch.')}"
 
     @property
     def style(self) -> InputStyle:
@@ -78,8 +90,8 @@ class Discriminator:
             description = Description(labels=labels)
         exact, tokenizer = _load_classifier(where, labels, device), _tokenizer(where)
         if trainable:
-            return cls(FlatClassifier(exact, tokenizer), description, base=model)
-        return cls(settled(exact, tokenizer, dtype), description, base=model)
+            return cls(FlatClassifier(exact, tokenizer), description, model, where)
+        return cls(settled(exact, tokenizer, dtype), description, model, where)
 
     @classmethod
     def create(
@@ -195,7 +207,7 @@ def _load_adapted(
     if not trainable:
         adapted = adapted.merge_and_unload().eval()
         adapted = adapted.to(pick_dtype(dtype, target))
-    return cls(BranchingDecoder(adapted, _tokenizer(where)), description, base)
+    return cls(BranchingDecoder(adapted, _tokenizer(where)), description, base, str(directory))
 
 
 def _base_model(

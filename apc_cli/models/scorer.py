@@ -14,18 +14,24 @@ from apc_cli.apc import (
 )
 from apc_cli.errors import ConfigError
 from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.relevance_cache import RelevanceCache
 from apc_cli.prompts import Prompt, nli_prompt, relevance_prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Constraint, Score
 
 _YES = RELEVANCE_LABELS.index("yes")
 _REMEMBERED_QUERIES = 10_000
+_Wanted = tuple[dict[str, float], list[str], Prompt]
+"""What is known of a query, the statements that are missing, and the prompt that asks for them."""
 
 
 class Scorer:
     """Scores replies with one pair of discriminators; relevance is computed once per query."""
 
-    def __init__(self, relevance: Discriminator, nli: Discriminator) -> None:
-        self._relevance, self._nli = relevance, nli
+    def __init__(
+        self, relevance: Discriminator, nli: Discriminator, cache: RelevanceCache | None = None
+    ) -> None:
+        """`cache` keeps relevance on disk; it is for classifiers, whose texts stand alone."""
+        self._relevance, self._nli, self._cache = relevance, nli, cache
         self._known: dict[tuple[str, str], dict[str, float]] = {}
 
     @classmethod
@@ -37,10 +43,14 @@ class Scorer:
         language: str = "en",
         device: str = "auto",
         dtype: str = "auto",
+        cached: bool = False,
+        cache_before: float | None = None,
     ) -> "Scorer":
         """A scorer from two model references (hub id, directory, `package:`, `judge:`).
 
-        `dtype` is a torch format, or `auto`: the fastest that agrees with float32.
+        `dtype` is a torch format, or `auto`: the fastest that agrees with float32. `cached` keeps a
+        classifier's relevance on disk; what was kept after `cache_before` (seconds since 1970) is
+        not read, so that scorers of one run find the same.
 
         Raises:
             ConfigError: the discriminators cannot read the language.
@@ -56,7 +66,10 @@ class Scorer:
                     f"{name} reads only {', '.join(known)}, not {language}",
                     "name a multilingual discriminator in the configuration",
                 )
-        return cls(judges[relevance], judges[nli])
+        cache = None
+        if cached and judges[relevance].reads_together:
+            cache = RelevanceCache(judges[relevance].fingerprint, cache_before)
+        return cls(judges[relevance], judges[nli], cache)
 
     def relevance(self, character: str, statements: Sequence[str], query: str) -> np.ndarray:
         """P_g of each statement, shape (statements,)."""
@@ -68,27 +81,46 @@ class Scorer:
         """Computes the relevance that is not known yet, all of it in one go where that is faster."""
         if len(self._known) > _REMEMBERED_QUERIES:
             self._known.clear()
-        wanted: list[tuple[dict[str, float], list[str], Prompt]] = []
+        wanted: list[_Wanted] = []
         for query in dict.fromkeys(queries):
             known = self._known.setdefault((character, query), {})
             if new := [s for s in dict.fromkeys(statements) if s not in known]:
                 prompt = relevance_prompt(self._relevance.style, character, new, query)
                 wanted.append((known, new, prompt))
+        if self._cache:
+            wanted = self._remembered(wanted, self._cache)
         size = len(wanted) if self._relevance.reads_together else 1
         for start in range(0, len(wanted), max(1, size)):
             part = wanted[start : start + size]
             answers = self._relevance.prompt_probabilities([prompt for _, _, prompt in part])
-            for (known, new, _), answer in zip(part, answers, strict=True):
-                known.update(zip(new, answer[:, _YES].tolist(), strict=True))
+            for (known, new, prompt), answer in zip(part, answers, strict=True):
+                found = answer[:, _YES].tolist()
+                known.update(zip(new, found, strict=True))
+                if self._cache:
+                    self._cache.add(prompt.branches, found)
 
-    def forget(self) -> None:
-        """Drops what is known of queries, unless each was read alone.
+    def _remembered(self, wanted: list[_Wanted], cache: RelevanceCache) -> list[_Wanted]:
+        """Takes what the cache has, and returns what it has not."""
+        there = cache.find([text for _, _, prompt in wanted for text in prompt.branches])
+        left = []
+        for known, statements, prompt in wanted:
+            pairs = list(zip(statements, prompt.branches, strict=True))
+            known.update({s: there[text] for s, text in pairs if text in there})
+            if missing := [(s, text) for s, text in pairs if text not in there]:
+                new, texts = zip(*missing, strict=True)
+                left.append((known, list(new), Prompt(prompt.prefix, texts)))
+        return left
 
-        Texts that are read together change each other's last bits; a shard that starts from
-        nothing has the same scores wherever and whenever it is scored.
+    def for_shard(self) -> "Scorer":
+        """A scorer whose scores depend on nothing that was scored before.
+
+        Texts that are read together change each other's last bits, so relevance is not remembered
+        from one shard to the next, unless each query was read alone. Shards then have the same
+        scores wherever, whenever and in whatever order they are scored, and on threads, too.
         """
-        if self._relevance.reads_together:
-            self._known.clear()
+        if not self._relevance.reads_together:
+            return self
+        return Scorer(self._relevance, self._nli, self._cache)
 
     @property
     def truncated(self) -> int:
