@@ -1,8 +1,7 @@
 """Rows from files and into files: JSON Lines, CSV and Parquet, plain or packed with gzip or zstd.
 
-The format is told by the name (`.csv`, `.parquet`, anything else is JSON Lines), packing and Parquet
-by the first bytes, too, so that stdin can be any of them but CSV. A directory is the files in it, in
-the order of their names, one behind the other.
+CSV is told by its name, packing and Parquet by the first bytes, anything else is JSON Lines; so
+stdin can be any of them but CSV. A directory is the files in it, in the order of their names.
 """
 
 import csv
@@ -111,7 +110,7 @@ def _remote(uri: str) -> Iterator[tuple[str, BinaryIO]]:
         else:
             names = [path]
         for name in names:
-            yield name, system.open_input_file(name)
+            yield name, io.BufferedReader(system.open_input_file(name))
     except (OSError, ArrowInvalid) as error:
         reason = str(error).split("\n")[0]
         raise ConfigError(f"{uri} cannot be opened: {reason}", "check the address") from None
@@ -142,7 +141,7 @@ def _csv_rows(stream: BinaryIO, name: str, hint: str) -> Iterator[Placed]:
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: not UTF-8 ({error.reason})", "save the file as UTF-8") from None
     except csv.Error as error:
-        raise DataError(f"{name} line {reader.line_num}: {error}", hint) from None
+        raise DataError(f"{name} after line {reader.line_num}: {error}", hint) from None
     finally:
         text.detach()
 

@@ -181,11 +181,13 @@ def _writer(name: str) -> Callable[[Path, BinaryIO], None] | None:
     write = _write_csv if stem.endswith(".csv") else _copy
     if not packed:
         return None if write is _copy else write
-    pack = gzip.GzipFile if packed == ".gz" else zstd.ZstdFile
 
     def write_packed(source: Path, out: BinaryIO) -> None:
-        options = {"filename": "", "mtime": 0, "fileobj": out} if packed == ".gz" else {"file": out}
-        with pack(mode="wb", **options) as packer:  # type: ignore[operator]
+        if packed == ".gz":  # without name and time: equal rows make equal files
+            packer: Any = gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0)
+        else:
+            packer = zstd.ZstdFile(out, "wb")
+        with packer:
             write(source, packer)
 
     return write_packed

@@ -1,4 +1,4 @@
-"""What bench/score.py runs on: random-weight classifiers of real shapes, a tokenizer of DeBERTa's size, rows.
+"""What bench/score.py runs on: classifiers of real shapes, a tokenizer of DeBERTa's size, rows.
 
 No weights and no vocabulary are downloaded. The tokenizer is a Unigram model over the words of the
 corpus in data/, filled up with made-up words to the size of the real one; the weights are random,
@@ -129,7 +129,8 @@ def write_pair(shape: str, folder: Path, device: torch.device) -> tuple[str, str
         config = config_class(
             vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers,
             num_attention_heads=heads, intermediate_size=4 * width, pad_token_id=0,
-            max_position_embeddings=514, initializer_range=1.5 / width**0.5, num_labels=len(labels), **extra,
+            max_position_embeddings=514, initializer_range=1.5 / width**0.5,
+            num_labels=len(labels), **extra,
         )  # fmt: skip
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}

@@ -23,7 +23,6 @@ from apc_cli.models.devices import pick_device
 from apc_cli.models.scorer import Scorer
 from apc_cli.records import Item
 
-
 Shard = Sequence[Item]
 Scored = tuple[list[dict[str, Any]], int]
 """The rows of a shard with their scores, and how many inputs were too long for the models."""

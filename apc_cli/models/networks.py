@@ -26,7 +26,7 @@ class Network(Protocol):
     def run(
         self, prompts: Sequence[Prompt], batch_tokens: int | None
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """(indices of prompts, their logits as `logits` gives them), each prompt with branches once."""
+        """(indices of prompts, their logits as `logits` gives them), until all had their turn."""
 
     def cost(self, prompt: Prompt) -> int:
         """About how many tokens the prompt takes, for batching."""

@@ -1,8 +1,8 @@
 """Encoders without padding: all texts of a batch lie behind one another in one row of tokens.
 
-DeBERTa-v2/v3 takes the packed attention of `disentangled-flash` (`pip install apc-cli[flash]`); BERT,
-RoBERTa and XLM-RoBERTa take the variable-length attention that PyTorch has. Only the first token
-of a text is classified, so the last layer reads nothing else past its attention.
+DeBERTa-v2/v3 takes the packed attention of `disentangled-flash` (`pip install apc-cli[flash]`);
+BERT, RoBERTa and XLM-RoBERTa take the variable-length attention that PyTorch has. Only the first
+token of a text is classified, so DeBERTa's last layer goes on with no other past its attention.
 """
 
 import importlib.util

@@ -78,7 +78,7 @@ class Scorer:
         return np.array([known[s] for s in statements])
 
     def _learn(self, character: str, statements: Sequence[str], queries: Sequence[str]) -> None:
-        """Computes the relevance that is not known yet, all of it in one go where that is faster."""
+        """Computes the relevance that is not known yet, in one go where that is faster."""
         if len(self._known) > _REMEMBERED_QUERIES:
             self._known.clear()
         wanted: list[_Wanted] = []
