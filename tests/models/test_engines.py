@@ -22,7 +22,7 @@ def shards():
     for number in range(SHARDS):
         yield [
             Item(
-                {"id": f"{number}.{i}", "query": f"Where is {i % 3}?", "response": f"I am {i}. " * i},
+                {"id": f"{number}.{i}", "query": f"Who is {i % 3}?", "response": f"I am {i}. " * i},
                 f"Mara {i % 2}",
                 tuple(f"Mara owns {n} cats." for n in range(1 + i % 4)),
                 "no statements" if i == 2 else None,
