@@ -138,6 +138,10 @@ def score(
     skip_bad: Annotated[
         Path | None, typer.Option("--skip-bad", help="list what is no row there, score the rest")
     ] = None,
+    nearest: Annotated[
+        float,
+        typer.Option("--nearest", min=0, max=1, help="judge only this share of the statements"),
+    ] = 1.0,
     gpus: Annotated[int, typer.Option("--gpus", min=0, help="one process for each GPU")] = 0,
     workers: Annotated[int, typer.Option("--workers", min=1, help="so many processes")] = 1,
     engine: Annotated[str, typer.Option("--engine", help="local, or ray: a Ray cluster")] = "local",
@@ -169,7 +173,7 @@ def score(
         _check_output(Path(file), Path(output))
     shop = _workshop(character, config, profile, workspace, settings, anyone=True)
     who = shop.character.character if character or config else None
-    command = ScoreCommand(shop, who, workspace, Spread(engine, gpus, workers))
+    command = ScoreCommand(shop, who, workspace, Spread(engine, gpus, workers), nearest)
     totals = command.run(file, output, explain=explain, skip_bad=skip_bad)
     _console().print(command.summary(totals))
     if totals.errors:

@@ -103,6 +103,7 @@ class Score:
     """The APC score of one reply (paper section 3), in expected satisfied constraints.
 
     `interval` is the 95% interval of the satisfied constraints, by the discriminators' own doubt.
+    `judged` is the number of statements that a filter left to the discriminators.
     """
 
     apc: float
@@ -111,6 +112,7 @@ class Score:
     passive_penalty: float
     interval: tuple[int, int]
     constraints: tuple[Constraint, ...] = field(repr=False)
+    judged: int | None = None
 
     def row(self, *, explain: bool = False) -> dict[str, Any]:
         """The score as the keys that `apc score` adds to an input row."""
@@ -122,6 +124,8 @@ class Score:
             "interval": list(self.interval),
             "statements": len(self.constraints),
         }
+        if self.judged is not None:
+            summary["judged"] = self.judged
         row: dict[str, Any] = {"apc": {key: _rounded(value) for key, value in summary.items()}}
         if explain:
             row["constraints"] = [

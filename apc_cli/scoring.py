@@ -40,9 +40,15 @@ class Spread:
 class ScoreCommand:
     """Scores one file by the evaluator pair of the profile or of the character."""
 
-    def __init__(self, shop: Workshop, who: str | None, root: Path, spread: Spread) -> None:
-        """`who` speaks in rows that name no character; `root` is the workspace of all of them."""
+    def __init__(
+        self, shop: Workshop, who: str | None, root: Path, spread: Spread, nearest: float = 1.0
+    ) -> None:
+        """`who` speaks in rows that name no character; `root` is the workspace of all of them.
+
+        `nearest` is the share of each row's statements that is judged.
+        """
         self._shop, self._who, self._root, self._spread = shop, who, root, spread
+        self._nearest = nearest
         self._statements: dict[str, list[str]] = {}
 
     def run(
@@ -81,6 +87,9 @@ class ScoreCommand:
             )
         ]
         rows.append(["mean statements", f"{totals.statements / max(1, totals.scored):.1f}"])
+        if totals.judged:
+            share = totals.judged / max(1, totals.statements)
+            rows.append(["statements judged (--nearest)", f"{share:.1%}"])
         if totals.truncated:
             rows.append(["inputs cut: longer than a judge reads", str(totals.truncated)])
         rows += [[f"not scored: {why}", str(count)] for why, count in totals.errors.items()]
@@ -90,7 +99,7 @@ class ScoreCommand:
         from apc_cli.models.engines import Recipe
 
         pair, language = self._shop.character.evaluator, self._shop.character.language
-        return Recipe(pair.relevance, pair.nli, language, explain, before)
+        return Recipe(pair.relevance, pair.nli, language, explain, before, self._nearest)
 
     def _engine(
         self, recipe: "Recipe", output: str
@@ -122,7 +131,7 @@ class ScoreCommand:
         known = sorted(self._root.glob("*/statements.jsonl"))
         personas = [hashlib.sha256(path.read_bytes()).hexdigest() for path in known]
         device = self._shop.character.device
-        parts = [digests, judges, personas, explain, self._who, device, score.SHARD]
+        parts = [digests, judges, personas, explain, self._who, device, score.SHARD, self._nearest]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _resolved(self, row: dict[str, Any]) -> Item:

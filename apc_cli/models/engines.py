@@ -37,12 +37,13 @@ class Recipe:
     language: str
     explain: bool
     cache_before: float
+    nearest: float = 1.0
 
     def scorer(self, device: str) -> Scorer:
         """The pair on a device."""
         return Scorer.load(
             relevance=self.relevance, nli=self.nli, language=self.language, device=device,
-            cached=True, cache_before=self.cache_before,
+            cached=True, cache_before=self.cache_before, nearest=self.nearest,
         )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Two discriminators and the formulas: the APC score of replies (paper section 3)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
@@ -14,11 +15,14 @@ from apc_cli.apc import (
 )
 from apc_cli.errors import ConfigError
 from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.embedder import Embedder
 from apc_cli.models.relevance_cache import RelevanceCache
+from apc_cli.models.statement_filter import NearestStatements
 from apc_cli.prompts import Prompt, nli_prompt, relevance_prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Constraint, Score
 
 _YES = RELEVANCE_LABELS.index("yes")
+_NEUTRAL = np.eye(len(NLI_LABELS))[NLI_LABELS.index("neutral")]
 _REMEMBERED_QUERIES = 10_000
 _Wanted = tuple[dict[str, float], list[str], Prompt]
 """What is known of a query, the statements that are missing, and the prompt that asks for them."""
@@ -28,10 +32,17 @@ class Scorer:
     """Scores replies with one pair of discriminators; relevance is computed once per query."""
 
     def __init__(
-        self, relevance: Discriminator, nli: Discriminator, cache: RelevanceCache | None = None
+        self,
+        relevance: Discriminator,
+        nli: Discriminator,
+        cache: RelevanceCache | None = None,
+        nearest: NearestStatements | None = None,
     ) -> None:
-        """`cache` keeps relevance on disk; it is for classifiers, whose texts stand alone."""
-        self._relevance, self._nli, self._cache = relevance, nli, cache
+        """`cache` keeps relevance on disk; it is for classifiers, whose texts stand alone.
+
+        With `nearest`, only the statements that it chooses for a reply are judged.
+        """
+        self._relevance, self._nli, self._cache, self._nearest = relevance, nli, cache, nearest
         self._known: dict[tuple[str, str], dict[str, float]] = {}
 
     @classmethod
@@ -45,12 +56,14 @@ class Scorer:
         dtype: str = "auto",
         cached: bool = False,
         cache_before: float | None = None,
+        nearest: float = 1.0,
     ) -> "Scorer":
         """A scorer from two model references (hub id, directory, `package:`, `judge:`).
 
         `dtype` is a torch format, or `auto`: the fastest that agrees with float32. `cached` keeps a
         classifier's relevance on disk; what was kept after `cache_before` (seconds since 1970) is
-        not read, so that scorers of one run find the same.
+        not read, so that scorers of one run find the same. `nearest` is the share of a persona's
+        statements that is judged for a reply; 1 is all of them.
 
         Raises:
             ConfigError: the discriminators cannot read the language.
@@ -69,7 +82,8 @@ class Scorer:
         cache = None
         if cached and judges[relevance].reads_together:
             cache = RelevanceCache(judges[relevance].fingerprint, cache_before)
-        return cls(judges[relevance], judges[nli], cache)
+        chosen = NearestStatements(nearest, Embedder(device=device)) if nearest < 1 else None
+        return cls(judges[relevance], judges[nli], cache, chosen)
 
     def relevance(self, character: str, statements: Sequence[str], query: str) -> np.ndarray:
         """P_g of each statement, shape (statements,)."""
@@ -120,7 +134,7 @@ class Scorer:
         """
         if not self._relevance.reads_together:
             return self
-        return Scorer(self._relevance, self._nli, self._cache)
+        return Scorer(self._relevance, self._nli, self._cache, self._nearest)
 
     @property
     def truncated(self) -> int:
@@ -153,6 +167,8 @@ class Scorer:
         self, character: str, statements: Sequence[str], replies: Sequence[tuple[str, str]]
     ) -> list[Score]:
         """The score of each (query, response), batched over all of them."""
+        if self._nearest:
+            return self._score_nearest(character, tuple(statements), replies, self._nearest)
         distinct = list(dict.fromkeys(replies))
         self._learn(character, statements, [query for query, _ in distinct])
         prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
@@ -161,6 +177,30 @@ class Scorer:
             reply: _score(statements, self.relevance(character, statements, reply[0]), verdict)
             for reply, verdict in zip(distinct, verdicts, strict=True)
         }
+        return [found[reply] for reply in replies]
+
+    def _score_nearest(
+        self,
+        character: str,
+        statements: tuple[str, ...],
+        replies: Sequence[tuple[str, str]],
+        nearest: NearestStatements,
+    ) -> list[Score]:
+        """Scores with the chosen statements judged, the others irrelevant and left alone."""
+        chosen = {reply: nearest.choose(statements, *reply) for reply in dict.fromkeys(replies)}
+        prompts = [
+            nli_prompt(self._nli.style, character, [statements[i] for i in indices], *reply)
+            for reply, indices in chosen.items()
+        ]
+        answers = self._nli.prompt_probabilities(prompts)
+        found: dict[tuple[str, str], Score] = {}
+        for (reply, indices), answer in zip(chosen.items(), answers, strict=True):
+            relevance, verdicts = np.zeros(len(statements)), np.tile(_NEUTRAL, (len(statements), 1))
+            judged = [statements[i] for i in indices]
+            relevance[indices] = self.relevance(character, judged, reply[0])
+            verdicts[indices] = answer
+            score = _score(statements, relevance, verdicts)
+            found[reply] = replace(score, judged=len(indices))
         return [found[reply] for reply in replies]
 
 

@@ -33,6 +33,7 @@ class Totals:
     rows: int = 0
     scored: int = 0
     statements: int = 0
+    judged: int = 0
     truncated: int = 0
     sums: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
@@ -49,6 +50,7 @@ class Totals:
             return
         self.scored += 1
         self.statements += row["apc"]["statements"]
+        self.judged += row["apc"].get("judged", 0)
         self.sums.update({k: v for k, v in row["apc"].items() if isinstance(v, float)})
 
     @classmethod
