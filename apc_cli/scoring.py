@@ -99,7 +99,8 @@ class ScoreCommand:
         from apc_cli.models.engines import Recipe
 
         pair, language = self._shop.character.evaluator, self._shop.character.language
-        return Recipe(pair.relevance, pair.nli, language, explain, before, self._nearest)
+        weights = tuple(self._shop.character.persona.weights.items())
+        return Recipe(pair.relevance, pair.nli, language, explain, before, self._nearest, weights)
 
     def _engine(
         self, recipe: "Recipe", output: str
@@ -132,6 +133,7 @@ class ScoreCommand:
         personas = [hashlib.sha256(path.read_bytes()).hexdigest() for path in known]
         device = self._shop.character.device
         parts = [digests, judges, personas, explain, self._who, device, score.SHARD, self._nearest]
+        parts.append(self._shop.character.persona.weights)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def _resolved(self, row: dict[str, Any]) -> Item:

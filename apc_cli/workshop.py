@@ -222,6 +222,7 @@ class Workshop:
             nli=nli,
             language=self.character.language,
             device=self.character.device,
+            weights=self.character.persona.weights,
         )
 
     def _fresh_player(self) -> "RolePlayer":

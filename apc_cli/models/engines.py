@@ -38,12 +38,14 @@ class Recipe:
     explain: bool
     cache_before: float
     nearest: float = 1.0
+    weights: tuple[tuple[str, float], ...] = ()
 
     def scorer(self, device: str) -> Scorer:
         """The pair on a device."""
         return Scorer.load(
             relevance=self.relevance, nli=self.nli, language=self.language, device=device,
             cached=True, cache_before=self.cache_before, nearest=self.nearest,
+            weights=dict(self.weights),
         )  # fmt: skip
 
 

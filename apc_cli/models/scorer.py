@@ -1,6 +1,6 @@
 """Two discriminators and the formulas: the APC score of replies (paper section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -37,12 +37,15 @@ class Scorer:
         nli: Discriminator,
         cache: RelevanceCache | None = None,
         nearest: NearestStatements | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         """`cache` keeps relevance on disk; it is for classifiers, whose texts stand alone.
 
-        With `nearest`, only the statements that it chooses for a reply are judged.
+        With `nearest`, only the statements that it chooses for a reply are judged. `weights` says
+        how much a statement counts, where that is not 1.
         """
-        self._relevance, self._nli, self._cache, self._nearest = relevance, nli, cache, nearest
+        self._relevance, self._nli = relevance, nli
+        self._cache, self._nearest, self._weights = cache, nearest, weights or {}
         self._known: dict[tuple[str, str], dict[str, float]] = {}
 
     @classmethod
@@ -57,6 +60,7 @@ class Scorer:
         cached: bool = False,
         cache_before: float | None = None,
         nearest: float = 1.0,
+        weights: Mapping[str, float] | None = None,
     ) -> "Scorer":
         """A scorer from two model references (hub id, directory, `package:`, `judge:`).
 
@@ -83,7 +87,7 @@ class Scorer:
         if cached and judges[relevance].reads_together:
             cache = RelevanceCache(judges[relevance].fingerprint, cache_before)
         chosen = NearestStatements(nearest, Embedder(device=device)) if nearest < 1 else None
-        return cls(judges[relevance], judges[nli], cache, chosen)
+        return cls(judges[relevance], judges[nli], cache, chosen, weights)
 
     def relevance(self, character: str, statements: Sequence[str], query: str) -> np.ndarray:
         """P_g of each statement, shape (statements,)."""
@@ -134,7 +138,7 @@ class Scorer:
         """
         if not self._relevance.reads_together:
             return self
-        return Scorer(self._relevance, self._nli, self._cache, self._nearest)
+        return Scorer(self._relevance, self._nli, self._cache, self._nearest, self._weights)
 
     @property
     def truncated(self) -> int:
@@ -174,7 +178,7 @@ class Scorer:
         prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
         verdicts = self._nli.prompt_probabilities(prompts)
         found = {
-            reply: _score(statements, self.relevance(character, statements, reply[0]), verdict)
+            reply: self._score(statements, self.relevance(character, statements, reply[0]), verdict)
             for reply, verdict in zip(distinct, verdicts, strict=True)
         }
         return [found[reply] for reply in replies]
@@ -199,25 +203,27 @@ class Scorer:
             judged = [statements[i] for i in indices]
             relevance[indices] = self.relevance(character, judged, reply[0])
             verdicts[indices] = answer
-            score = _score(statements, relevance, verdicts)
+            score = self._score(statements, relevance, verdicts)
             found[reply] = replace(score, judged=len(indices))
         return [found[reply] for reply in replies]
 
-
-def _score(statements: Sequence[str], relevance: np.ndarray, verdict: np.ndarray) -> Score:
-    total = apc_scores(relevance, verdict[None])
-    satisfaction = constraint_probability(relevance, verdict)
-    constraints = tuple(
-        Constraint(
-            statement=statement,
-            relevance=float(relevance[i]),
-            contradicted=float(verdict[i][0]),
-            neutral=float(verdict[i][1]),
-            entailed=float(verdict[i][2]),
-            satisfaction=float(satisfaction[i]),
-            violation=violation(float(relevance[i]), verdict[i]),
+    def _score(
+        self, statements: Sequence[str], relevance: np.ndarray, verdict: np.ndarray
+    ) -> Score:
+        weights = np.array([self._weights.get(statement, 1.0) for statement in statements])
+        total = apc_scores(relevance, verdict[None], weights)
+        satisfaction = constraint_probability(relevance, verdict)
+        constraints = tuple(
+            Constraint(
+                statement=statement,
+                relevance=float(relevance[i]),
+                contradicted=float(verdict[i][0]),
+                neutral=float(verdict[i][1]),
+                entailed=float(verdict[i][2]),
+                satisfaction=float(satisfaction[i]),
+                violation=violation(float(relevance[i]), verdict[i]),
+            )
+            for i, statement in enumerate(statements)
         )
-        for i, statement in enumerate(statements)
-    )
-    numbers = (float(array[0]) for array in total)
-    return Score(*numbers, satisfied_interval(satisfaction), constraints)
+        numbers = (float(array[0]) for array in total)
+        return Score(*numbers, satisfied_interval(satisfaction), constraints)

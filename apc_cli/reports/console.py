@@ -20,7 +20,6 @@ from rich.text import Text
 
 from apc_cli.reports.terminal import safe
 
-
 _SILENCE = 30.0
 """Seconds without a word where there is no terminal."""
 
