@@ -1,8 +1,8 @@
 """What `apc score --nearest` costs and saves on a large persona: python bench/statement_filter.py
 
 The persona is made of the corpus files that only measure (AH and AI): statements of many
-characters, told of one. Replies are those of the corpus. Everything is judged once, in full, by the shipped
-evaluator pair; then again as if only the nearest statements had been.
+characters, told of one. Replies are those of the corpus. Everything is judged once, in full, by the
+shipped evaluator pair; then again as if only the nearest statements had been.
 """
 
 import argparse
@@ -84,8 +84,8 @@ def _compare(
         for a, b in combinations(range(EACH), 2)
     ]
     print(
-        f"nearest {share:.0%}: {kept.mean():.1%} of pairs judged, "
-        f"|error of ΔAPC| {error.mean():.3f} on average, {error.max():.2f} at most, {np.mean(same):.3f} of pairs of replies in order"
+        f"nearest {share:.0%}: {kept.mean():.1%} of pairs judged; error of ΔAPC {error.mean():.3f} "
+        f"on average, {error.max():.2f} at most; {np.mean(same):.3f} of pairs of replies in order"
     )
 
 
