@@ -222,6 +222,7 @@ class Workshop:
             nli=nli,
             language=self.character.language,
             device=self.character.device,
+            cached=True,
             weights=self.character.persona.weights,
         )
 
