@@ -10,7 +10,8 @@ import torch
 
 from apc_cli.models.devices import native_formats
 from apc_cli.models.networks import FlatClassifier
-from apc_cli.models.packing import packed_classifier
+from apc_cli.models.packed_deberta import PackedDeberta, can_read
+from apc_cli.models.packing import PackedBert, PackedClassifier
 from apc_cli.prompts import Prompt, nli_text, relevance_text
 
 TOLERANCE = 0.03
@@ -58,6 +59,19 @@ def _network(model: Any, tokenizer: Any) -> FlatClassifier:
     """Without padding on a GPU, where half precision has the kernels for it."""
     fast = model.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16)
     return FlatClassifier(model, tokenizer, packed=packed_classifier(model) if fast else None)
+
+
+def packed_classifier(model: Any) -> PackedClassifier | None:
+    """A reader of packed texts with the model's weights, where its architecture has one.
+
+    It may take the model over: its own forward is not to be used any more.
+    """
+    kind = model.config.model_type
+    if kind == "deberta-v2" and can_read(model.config):
+        return PackedDeberta(model)
+    if kind in ("bert", "roberta", "xlm-roberta") and not model.config.is_decoder:
+        return PackedBert(model)
+    return None
 
 
 @torch.inference_mode()
