@@ -84,9 +84,7 @@ def _prepared(layer: nn.Module, relative: Tensor) -> dict[str, tuple[Tensor, Ten
         "out": after.dense, "norm": after.LayerNorm, "wide": layer.intermediate.dense,
         "narrow": layer.output.dense, "last norm": layer.output.LayerNorm,
     }  # fmt: skip
-    return {
-        name: (module.weight.detach(), module.bias.detach()) for name, module in pairs.items()
-    } | {
+    return {name: (module.weight, module.bias) for name, module in pairs.items()} | {
         "qkv": (torch.cat([m.weight for m in three]), torch.cat([m.bias for m in three])),
         "positions": (own.key_proj(relative).contiguous(), own.query_proj(relative).contiguous()),
     }

@@ -27,7 +27,7 @@ class TokenReader:
     def __init__(self, tokenizer: Any, max_tokens: int, threads: int | None = None) -> None:
         self.truncated = 0
         self._tokenizer, self._max_tokens = tokenizer, max_tokens
-        self._threads = threads or min(8, os.cpu_count() or 1)
+        self._threads = threads or min(16, os.cpu_count() or 1)
         self._backend: Any = None
 
     def read(self, texts: Sequence[str]) -> list[Ids]:
