@@ -42,20 +42,22 @@ def constraint_probability(relevance: ArrayLike, nli: ArrayLike) -> NDArray[np.f
     return active * verdict[..., _ENTAILED] + (1 - active) * (1 - verdict[..., _CONTRADICTED])
 
 
-def apc_scores(relevance: ArrayLike, nli: ArrayLike) -> ApcScores:
+def apc_scores(relevance: ArrayLike, nli: ArrayLike, weights: ArrayLike = 1.0) -> ApcScores:
     """The scores of several replies to one query.
 
     Args:
         relevance: P_g, shape (statements,).
         nli: P_h, shape (replies, statements, 3).
+        weights: how much each statement counts, shape (statements,); the paper's is 1.
 
     Returns:
         Arrays of shape (replies,), in expected satisfied constraints.
     """
     active, verdict = np.asarray(relevance, float), np.asarray(nli, float)
-    reward = (active * verdict[..., _ENTAILED]).sum(-1)
-    penalty = ((1 - active) * verdict[..., _CONTRADICTED]).sum(-1)
-    total = constraint_probability(active, verdict).sum(-1)
+    weight = np.asarray(weights, float)
+    reward = (weight * active * verdict[..., _ENTAILED]).sum(-1)
+    penalty = (weight * (1 - active) * verdict[..., _CONTRADICTED]).sum(-1)
+    total = (weight * constraint_probability(active, verdict)).sum(-1)
     return ApcScores(total, reward - penalty, reward, penalty)
 
 

@@ -140,10 +140,25 @@ for _name, (_stage, _text) in _STAGE_COMMANDS.items():
 
 @app.command()
 def score(
-    file: Annotated[str, typer.Argument(help="JSONL rows with query and response; - is stdin")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="rows with query and response: JSONL, CSV, Parquet; a folder; - is stdin"
+        ),
+    ],
     output: Annotated[
         str, typer.Option("--output", "-o", help="where scored rows go; - is stdout")
     ] = "-",
+    skip_bad: Annotated[
+        Path | None, typer.Option("--skip-bad", help="list what is no row there, score the rest")
+    ] = None,
+    nearest: Annotated[
+        float,
+        typer.Option("--nearest", min=0, max=1, help="judge only this share of the statements"),
+    ] = 1.0,
+    gpus: Annotated[int, typer.Option("--gpus", min=0, help="one process for each GPU")] = 0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="so many processes")] = 1,
+    engine: Annotated[str, typer.Option("--engine", help="local, or ray: a Ray cluster")] = "local",
     explain: Annotated[
         bool, typer.Option("--explain", help="add every statement's verdict")
     ] = False,
@@ -161,22 +176,24 @@ def score(
     max_cost: MaxCost = None,
     max_requests: MaxRequests = None,
 ) -> None:
-    """Add the APC score to each row of a JSONL file."""
+    """Add the APC score to each row of a file; a killed run goes on where it was."""
     from apc_cli.reports.console import cost_line
-    from apc_cli.scoring import ScoreCommand
+    from apc_cli.scoring import ScoreCommand, Spread
 
     if metric not in ("score", "delta"):
         raise ConfigError(f"--metric {metric} is unknown", "use score or delta")
     if fail_under is not None and not isfinite(fail_under):
         raise ConfigError(f"--fail-under {fail_under} is no number", "e.g. --fail-under 3.5")
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine {engine} is unknown", "use local or ray")
     if output != "-":
         _check_output(Path(file), Path(output))
     limited = _limited(settings, max_cost, max_requests)
     shop = _workshop(character, config, profile, workspace, limited, anyone=True)
     shop.strict = False
     who = shop.character.character if character or config else None
-    command = ScoreCommand(shop, who, workspace)
-    totals = command.run(file, output, explain=explain)
+    command = ScoreCommand(shop, who, workspace, Spread(engine, gpus, workers), nearest)
+    totals = command.run(file, output, explain=explain, skip_bad=skip_bad)
     _console().print(command.summary(totals))
     if cost := shop.cost():
         shop.progress.say(f"asked: {cost_line(cost)}")

@@ -31,11 +31,12 @@ class Section(BaseModel):
 
 
 class Persona(Section):
-    """Where the character's facts come from."""
+    """Where the facts come from; `weights`: how much a statement counts, where that is not 1."""
 
     wiki: str | None = None
     statements: str | None = None
     protective: tuple[str, ...] = ()
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
 
 
 class Teacher(Section):

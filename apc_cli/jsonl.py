@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from math import isinf
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,11 +19,33 @@ def rows(source: BinaryIO, name: str, hint: str) -> Iterator[tuple[int, dict[str
     """
     source.seek(0)
     _check_encoding(source, name)
+    for number, line in _lines(source):
+        yield number, _parse(line, f"{name} line {number}", hint)
+
+
+def placed_rows(
+    source: BinaryIO, name: str, hint: str
+) -> Iterator[tuple[str, dict[str, Any] | DataError]]:
+    """(place, row) from where the source stands, or the error in place of a line that is no row.
+
+    Raises:
+        DataError: the file is not text at all.
+    """
+    _check_encoding(source, name)
+    for number, line in _lines(source):
+        place = f"{name} line {number}"
+        try:
+            yield place, _parse(line, place, hint)
+        except DataError as error:
+            yield place, error
+
+
+def _lines(source: BinaryIO) -> Iterator[tuple[int, bytes]]:
     for number, line in enumerate(source, start=1):
         if number == 1:
             line = line.removeprefix(b"\xef\xbb\xbf")
         if line.strip():
-            yield number, _parse(line, f"{name} line {number}", hint)
+            yield number, line
 
 
 def open_source(path: Path) -> BinaryIO:
@@ -53,10 +76,9 @@ def copied(stream: BinaryIO) -> BinaryIO:
 
 def _parse(line: bytes, place: str, hint: str) -> dict[str, Any]:
     try:
-        row = json.loads(
-            line.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant
-        )
-        json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8")
+        row = _DECODER.decode(line.decode("utf-8"))
+        if b"\\ud" in line or b"\\uD" in line:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
             f"{place}: not UTF-8 (byte {error.start})", "save the file as UTF-8"
@@ -81,6 +103,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(digits: str) -> float:
+    if isinf(number := float(digits)):
+        raise ValueError(f"{digits} is too large a number")
+    return number
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+)
+"""Made once: json.loads with hooks makes one for every line."""
 
 
 def _check_encoding(source: BinaryIO, name: str) -> None:

@@ -124,6 +124,7 @@ class Score:
     """The APC score of one reply (paper section 3), in expected satisfied constraints.
 
     `interval` is the 95% interval of the satisfied constraints, by the discriminators' own doubt.
+    `judged` is the number of statements that a filter left to the discriminators.
     """
 
     apc: float
@@ -132,6 +133,7 @@ class Score:
     passive_penalty: float
     interval: tuple[int, int]
     constraints: tuple[Constraint, ...] = field(repr=False)
+    judged: int | None = None
 
     def row(self, *, explain: bool = False) -> dict[str, Any]:
         """The score as the keys that `apc score` adds to an input row."""
@@ -144,6 +146,8 @@ class Score:
             "statements": len(self.constraints),
             "unsure": sum(not constraint.sure for constraint in self.constraints),
         }
+        if self.judged is not None:
+            summary["judged"] = self.judged
         row: dict[str, Any] = {"apc": {key: _rounded(value) for key, value in summary.items()}}
         if explain:
             row["constraints"] = [
@@ -151,6 +155,16 @@ class Score:
                 for constraint in self.constraints
             ]
         return row
+
+
+@dataclass(frozen=True)
+class Item:
+    """A row to score: who speaks, and the persona statements; or why it cannot be scored."""
+
+    row: dict[str, Any]
+    character: str
+    statements: tuple[str, ...]
+    error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ def stages_for(config: Configuration) -> list[Stage]:
     label_keys = llm_keys[1:] if character.teacher.backend == "openai" else ()
     judge_keys = () if own_judges else ("discriminators.relevance", "discriminators.nli")
     start_reads = ("warm_up",) if character.warm_up.epochs else ()
+    weighted = ("persona.weights",) if character.persona.weights else ()
     lora = ("dpo.lora_rank", "dpo.lora_alpha")
     source_keys = () if character.persona.statements else _TEACHER
     stages = [
@@ -57,7 +58,7 @@ def stages_for(config: Configuration) -> list[Stage]:
                *(f"warm_up.{key}" for key in ("epochs", "learning_rate", "batch_size")))),
         Stage("build-dpo", ("statements.jsonl", "queries.jsonl", *judge_reads, *start_reads),
               ("replies.jsonl", "pairs.jsonl"),
-              (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *judge_keys,
+              (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *judge_keys, *weighted,
                *(f"dpo.{key}" for key in ("max_queries", "samples_per_query",
                                           "pairs_per_query", "min_gap", "max_length_ratio",
                                           "max_nll")))),
@@ -69,8 +70,8 @@ def stages_for(config: Configuration) -> list[Stage]:
               tuple(dict.fromkeys(("statements.jsonl", "queries.jsonl", "adapter", *start_reads,
                                    *judge_reads, *evaluator_reads))),
               ("evaluation.json",),
-              (*_WHO, *_PROMPT, *_SAMPLING, *judge_keys, "seed", "evaluator", "evaluation",
-               *(llm_keys if by_llm else ()))),
+              (*_WHO, *_PROMPT, *_SAMPLING, *judge_keys, *weighted, "seed", "evaluator",
+               "evaluation", *(llm_keys if by_llm else ()))),
     ]  # fmt: skip
     warming = ("experience", "warm-up")
     return [s for s in stages if s.name not in warming or character.warm_up.epochs]

@@ -55,7 +55,8 @@ class Teaching:
         """The evaluator; a `strict` one stops where a verdict is missing."""
         settings = self._character.teacher
         chat = self._chat_model(evaluator_model(self._character))
-        return LlmScorer(self._asker(chat, None, 1.0), settings.label_samples, strict=strict)
+        asker, weights = self._asker(chat, None, 1.0), self._character.persona.weights
+        return LlmScorer(asker, settings.label_samples, weights, strict=strict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator["StageAccount"]:

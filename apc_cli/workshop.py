@@ -263,6 +263,8 @@ class Workshop:
             nli=nli,
             language=self.character.language,
             device=self.character.device,
+            cached=True,
+            weights=self.character.persona.weights,
         )
 
     def _fresh_player(self) -> "RolePlayer":

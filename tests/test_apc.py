@@ -62,3 +62,13 @@ def test_the_interval_counts_satisfied_constraints():
     assert satisfied_interval([]) == (0, 0)
     # 400 at 0.5: 200 ± 1.96 · 10, the binomial's quantiles.
     assert satisfied_interval([0.5] * 400) == (180, 220)
+
+
+def test_weights_say_how_much_a_statement_counts():
+    relevance, nli = [0.8, 0.1], [[[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]]]
+    plain, twice = apc_scores(relevance, nli), apc_scores(relevance, nli, [2.0, 0.0])
+    assert twice.apc[0] == pytest.approx(2 * 0.74)
+    assert twice.delta[0] == pytest.approx(2 * (0.56 - 0.02))
+    assert apc_scores(relevance, nli, [1.0, 1.0]) == plain
+    halves = apc_scores([0.8, 0.8], [[nli[0][0]] * 2], [0.5, 0.5])
+    assert halves.apc[0] == pytest.approx(0.74)

@@ -22,6 +22,13 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def native_formats(device: torch.device) -> tuple[torch.dtype, ...]:
+    """The half-precision formats that the device multiplies natively, the finest first."""
+    if device.type == "cuda":
+        return (torch.float16, torch.bfloat16) if torch.cuda.is_bf16_supported() else ()
+    return (torch.bfloat16,) if device.type == "cpu" and _cpu_has_bf16() else ()
+
+
 def _cpu_has_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -6,8 +6,9 @@ checkpoint is ever run.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,7 +24,8 @@ from apc_cli.errors import ConfigError, DataError
 from apc_cli.models.adapters import add_lora, base_reference, load_adapter
 from apc_cli.models.devices import pick_device, pick_dtype
 from apc_cli.models.networks import BranchingDecoder, FlatClassifier, Network
-from apc_cli.models.references import resolve
+from apc_cli.models.precision import settled
+from apc_cli.models.references import digest, resolve
 from apc_cli.prompts import InputStyle, Prompt
 from apc_cli.records import SURE_FROM
 
@@ -49,8 +51,19 @@ class Description:
 class Discriminator:
     """P(label) for prompts or plain texts."""
 
-    def __init__(self, network: Network, description: Description, base: str) -> None:
+    def __init__(
+        self, network: Network, description: Description, base: str, source: str = ""
+    ) -> None:
+        """`source` is where the trained weights came from: a directory or a hub id."""
         self.network, self.description, self.base = network, description, base
+        self._source = source
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The weights, by their content or their commit on the hub, and the number format."""
+        commit = getattr(self.network.model.config, "_commit_hash", None)
+        weights = digest(Path(self._source)) if Path(self._source).is_dir() else commit
+        return f"{self.base} {weights} {str(self.network.model.dtype).removeprefix('torch.')}"
 
     @property
     def style(self) -> InputStyle:
@@ -80,8 +93,10 @@ class Discriminator:
                 return _load_adapted(cls, directory, description, device, dtype, trainable)
         else:
             description = Description(labels=labels)
-        network = FlatClassifier(_load_classifier(where, labels, device, dtype), _tokenizer(where))
-        return cls(network, description, base=model)
+        exact, tokenizer = _load_classifier(where, labels, device), _tokenizer(where)
+        if trainable:
+            return cls(FlatClassifier(exact, tokenizer), description, model, where)
+        return cls(settled(exact, tokenizer, dtype), description, model, where)
 
     @classmethod
     def create(
@@ -124,6 +139,14 @@ class Discriminator:
         return pick_dtype("auto", self.network.model.device) == torch.bfloat16
 
     @property
+    def reads_together(self) -> bool:
+        """Whether prompts asked in one call share batches, which is how a classifier is fast.
+
+        The shipped decoders read one prompt's statements as one row, alone as fast as in company.
+        """
+        return self.description.architecture == "classifier"
+
+    @property
     def width(self) -> int:
         """How many labels there are."""
         return len(self.description.labels)
@@ -133,11 +156,9 @@ class Discriminator:
         self, prompts: Sequence[Prompt], batch_tokens: int | None = None
     ) -> list[np.ndarray]:
         """For each prompt float32 (branches, labels); batches hold prompts of like length."""
-        budget = batch_tokens or (32_768 if torch.cuda.is_available() else 2_048)
         found: list[np.ndarray] = [np.zeros((0, self.width), np.float32)] * len(prompts)
-        for batch in _batches(prompts, self.network, budget):
-            logits = self.network.logits([prompts[i] for i in batch]) / self.description.temperature
-            rows = torch.softmax(logits, dim=-1).cpu().numpy()
+        for batch, logits in self.network.run(prompts, batch_tokens):
+            rows = torch.softmax(logits / self.description.temperature, dim=-1).cpu().numpy()
             ends = np.cumsum([len(prompts[i].branches) for i in batch])[:-1]
             for index, part in zip(batch, np.split(rows, ends), strict=True):
                 found[index] = part
@@ -155,21 +176,6 @@ class Discriminator:
         self.network.save(directory, self.base, dtype)
         text = json.dumps(asdict(self.description), indent=1) + "\n"
         (directory / METADATA).write_text(text, encoding="utf-8")
-
-
-def _batches(prompts: Sequence[Prompt], network: Network, budget: int) -> Iterator[list[int]]:
-    """Indices of prompts of like cost, longest first, within the token budget."""
-    costs = [network.cost(prompt) for prompt in prompts]
-    batch: list[int] = []
-    for index in sorted(range(len(prompts)), key=lambda i: -costs[i]):
-        if not prompts[index].branches:
-            continue
-        if batch and costs[batch[0]] * (len(batch) + 1) > budget:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
 
 
 def _read_description(directory: Path, labels: tuple[str, ...]) -> Description:
@@ -207,7 +213,7 @@ def _load_adapted(
     if not trainable:
         adapted = adapted.merge_and_unload().eval()
         adapted = adapted.to(pick_dtype(dtype, target))
-    return cls(BranchingDecoder(adapted, _tokenizer(where)), description, base)
+    return cls(BranchingDecoder(adapted, _tokenizer(where)), description, base, str(directory))
 
 
 def _base_model(
@@ -224,14 +230,15 @@ def _base_model(
     return model.to(device)
 
 
-def _load_classifier(where: str, labels: tuple[str, ...], device: str, dtype: str) -> Any:
+def _load_classifier(where: str, labels: tuple[str, ...], device: str) -> Any:
+    """The checkpoint in float32, which training needs and other formats are measured by."""
     target = pick_device(device)
     try:
         config = AutoConfig.from_pretrained(where, trust_remote_code=False)
         _check_labels(where, config, labels)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             where,
-            dtype=torch.float32 if dtype == "auto" else pick_dtype(dtype, target),
+            dtype=torch.float32,
             trust_remote_code=False,
             use_safetensors=True,
             output_loading_info=True,

@@ -1,6 +1,6 @@
 """An LLM in the place of the discriminators: the paper's GPT-4 evaluator (section 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +29,22 @@ class Unscored:
 class LlmScorer:
     """Scores replies as `Scorer` does, by asking an LLM about each statement."""
 
-    def __init__(self, asker: Asker, samples: int, *, strict: bool) -> None:
-        """With `strict`, a reply that cannot be scored is an error, not an `Unscored`."""
+    truncated = 0
+    """How many inputs were longer than the LLM reads: it refuses them instead."""
+
+    def __init__(
+        self, asker: Asker, samples: int, weights: Mapping[str, float], *, strict: bool
+    ) -> None:
+        """`weights` says how much a statement counts, 1 where it does not say.
+
+        With `strict`, a reply that cannot be scored is an error, not an `Unscored`.
+        """
         self._judge, self._asker, self._strict = Judge(asker, samples), asker, strict
+        self._weights = weights
+
+    def for_shard(self) -> "LlmScorer":
+        """Itself: what it says of a reply depends on nothing that it was asked before."""
+        return self
 
     @property
     def sure_from(self) -> tuple[float, float]:
@@ -87,7 +100,12 @@ class LlmScorer:
             if self._strict:
                 raise self._no_verdict(missing)
             return Unscored(f"the evaluator gave no verdict on {missing} statements")
-        return score_of(statements, self._whole(relevance)[:, _YES], self._whole(verdicts))
+        return score_of(
+            statements,
+            self._whole(relevance)[:, _YES],
+            self._whole(verdicts),
+            weights=self._weights,
+        )
 
     def _relevance_of(self, items: Sequence[tuple[str, str, str]]) -> list[Judgement | None]:
         names = ("character", "statement", "query")

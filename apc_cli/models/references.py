@@ -29,6 +29,9 @@ _PACKAGES = {
 }
 
 
+_CHECKPOINT_FILES = {".safetensors", ".json", ".txt", ".model"}
+
+
 def resolve(reference: str) -> str:
     """A path or hub id that transformers' `from_pretrained` accepts.
 
@@ -62,6 +65,17 @@ def cache_dir() -> Path:
     """Where converted weights are kept: $APC_CACHE, else the user's cache directory."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apc"
     return Path(os.environ.get("APC_CACHE") or default)
+
+
+def digest(directory: Path) -> str:
+    """One SHA-256 over the names and contents of a checkpoint's files."""
+    found = hashlib.sha256()
+    for path in sorted(p for p in directory.iterdir() if p.suffix in _CHECKPOINT_FILES):
+        with path.open("rb") as file:
+            found.update(
+                f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
+            )
+    return found.hexdigest()
 
 
 def shipped_judge(reference: str) -> Path:

@@ -1,6 +1,7 @@
 """From the probabilities of a reply's constraints to its score, whoever gave them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -13,12 +14,15 @@ def score_of(
     relevance: np.ndarray,
     verdict: np.ndarray,
     sure_from: tuple[float, float] = (SURE_FROM, SURE_FROM),
+    weights: Mapping[str, float] = MappingProxyType({}),
 ) -> Score:
     """The score of one reply from P_g (statements,) and P_h (statements, 3).
 
-    `sure_from`: how probable the likeliest label of each must be for a constraint to be sure.
+    `sure_from`: how probable the likeliest label of each must be for a constraint to be sure;
+    `weights`: how much a statement counts, 1 where it does not say.
     """
-    total = apc_scores(relevance, verdict[None])
+    counted = np.array([weights.get(statement, 1.0) for statement in statements])
+    total = apc_scores(relevance, verdict[None], counted)
     satisfaction = constraint_probability(relevance, verdict)
     sure = (np.maximum(relevance, 1 - relevance) >= sure_from[0]) & (
         verdict.max(1, initial=0) >= sure_from[1]

@@ -1,6 +1,7 @@
 """Two discriminators and the formulas: the APC score of replies (paper section 3)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
@@ -8,33 +9,67 @@ import numpy as np
 
 from apc_cli.errors import ConfigError
 from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.embedder import Embedder
+from apc_cli.models.relevance_cache import RelevanceCache
 from apc_cli.models.score_records import score_of
-from apc_cli.prompts import nli_prompt, relevance_prompt
+from apc_cli.models.statement_filter import NearestStatements
+from apc_cli.prompts import Prompt, nli_prompt, relevance_prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Score
 
 _YES = RELEVANCE_LABELS.index("yes")
+_NEUTRAL = np.eye(len(NLI_LABELS))[NLI_LABELS.index("neutral")]
 _REMEMBERED_QUERIES = 10_000
+_Wanted = tuple[dict[str, float], list[str], Prompt]
+"""What is known of a query, the statements that are missing, and the prompt that asks for them."""
 
 
 class Scorer:
     """Scores replies with one pair of discriminators; relevance is computed once per query."""
 
-    def __init__(self, relevance: Discriminator, nli: Discriminator) -> None:
+    def __init__(
+        self,
+        relevance: Discriminator,
+        nli: Discriminator,
+        cache: RelevanceCache | None = None,
+        nearest: NearestStatements | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        """`cache` keeps relevance on disk; it is for classifiers, whose texts stand alone.
+
+        With `nearest`, only the statements that it chooses for a reply are judged. `weights` says
+        how much a statement counts, where that is not 1.
+        """
         self._relevance, self._nli = relevance, nli
+        self._cache, self._nearest, self._weights = cache, nearest, weights or {}
         self._known: dict[tuple[str, str], dict[str, float]] = {}
 
     @classmethod
     def load(
-        cls, *, relevance: str, nli: str, language: str = "en", device: str = "auto"
+        cls,
+        *,
+        relevance: str,
+        nli: str,
+        language: str = "en",
+        device: str = "auto",
+        dtype: str = "auto",
+        cached: bool = False,
+        cache_before: float | None = None,
+        nearest: float = 1.0,
+        weights: Mapping[str, float] | None = None,
     ) -> "Scorer":
         """A scorer from two model references (hub id, directory, `package:`, `judge:`).
+
+        `dtype` is a torch format, or `auto`: the fastest that agrees with float32. `cached` keeps a
+        classifier's relevance on disk; what was kept after `cache_before` (seconds since 1970) is
+        not read, so that scorers of one run find the same. `nearest` is the share of a persona's
+        statements that is judged for a reply; 1 is all of them.
 
         Raises:
             ConfigError: the discriminators cannot read the language.
         """
         judges = {
-            relevance: Discriminator.load(relevance, labels=RELEVANCE_LABELS, device=device),
-            nli: Discriminator.load(nli, labels=NLI_LABELS, device=device),
+            name: Discriminator.load(name, labels=labels, device=device, dtype=dtype)
+            for name, labels in ((relevance, RELEVANCE_LABELS), (nli, NLI_LABELS))
         }
         for name, judge in judges.items():
             known = judge.description.languages
@@ -43,7 +78,11 @@ class Scorer:
                     f"{name} reads only {', '.join(known)}, not {language}",
                     "name a multilingual discriminator in the configuration",
                 )
-        return cls(judges[relevance], judges[nli])
+        cache = None
+        if cached and judges[relevance].reads_together:
+            cache = RelevanceCache(judges[relevance].fingerprint, cache_before)
+        chosen = NearestStatements(nearest, Embedder(device=device)) if nearest < 1 else None
+        return cls(judges[relevance], judges[nli], cache, chosen, weights)
 
     @property
     def sure_from(self) -> tuple[float, float]:
@@ -52,15 +91,59 @@ class Scorer:
 
     def relevance(self, character: str, statements: Sequence[str], query: str) -> np.ndarray:
         """P_g of each statement, shape (statements,)."""
+        self._learn(character, statements, [query])
+        known = self._known[character, query]
+        return np.array([known[s] for s in statements])
+
+    def _learn(self, character: str, statements: Sequence[str], queries: Sequence[str]) -> None:
+        """Computes the relevance that is not known yet, in one go where that is faster."""
         if len(self._known) > _REMEMBERED_QUERIES:
             self._known.clear()
-        known = self._known.setdefault((character, query), {})
-        new = [s for s in dict.fromkeys(statements) if s not in known]
-        if new:
-            prompt = relevance_prompt(self._relevance.style, character, new, query)
-            [found] = self._relevance.prompt_probabilities([prompt])
-            known.update(zip(new, found[:, _YES].tolist(), strict=True))
-        return np.array([known[s] for s in statements])
+        wanted: list[_Wanted] = []
+        for query in dict.fromkeys(queries):
+            known = self._known.setdefault((character, query), {})
+            if new := [s for s in dict.fromkeys(statements) if s not in known]:
+                prompt = relevance_prompt(self._relevance.style, character, new, query)
+                wanted.append((known, new, prompt))
+        if self._cache:
+            wanted = self._remembered(wanted, self._cache)
+        size = len(wanted) if self._relevance.reads_together else 1
+        for start in range(0, len(wanted), max(1, size)):
+            part = wanted[start : start + size]
+            answers = self._relevance.prompt_probabilities([prompt for _, _, prompt in part])
+            for (known, new, prompt), answer in zip(part, answers, strict=True):
+                found = answer[:, _YES].tolist()
+                known.update(zip(new, found, strict=True))
+                if self._cache:
+                    self._cache.add(prompt.branches, found)
+
+    def _remembered(self, wanted: list[_Wanted], cache: RelevanceCache) -> list[_Wanted]:
+        """Takes what the cache has, and returns what it has not."""
+        there = cache.find([text for _, _, prompt in wanted for text in prompt.branches])
+        left = []
+        for known, statements, prompt in wanted:
+            pairs = list(zip(statements, prompt.branches, strict=True))
+            known.update({s: there[text] for s, text in pairs if text in there})
+            if missing := [(s, text) for s, text in pairs if text not in there]:
+                new, texts = zip(*missing, strict=True)
+                left.append((known, list(new), Prompt(prompt.prefix, texts)))
+        return left
+
+    def for_shard(self) -> "Scorer":
+        """A scorer whose scores depend on nothing that was scored before.
+
+        Texts that are read together change each other's last bits, so relevance is not remembered
+        from one shard to the next, unless each query was read alone. Shards then have the same
+        scores wherever, whenever and in whatever order they are scored, and on threads, too.
+        """
+        if not self._relevance.reads_together:
+            return self
+        return Scorer(self._relevance, self._nli, self._cache, self._nearest, self._weights)
+
+    @property
+    def truncated(self) -> int:
+        """How many inputs were longer than a discriminator reads, so far."""
+        return self._relevance.network.truncated + self._nli.network.truncated
 
     def relevances(self, items: Sequence[tuple[str, str, str]]) -> np.ndarray:
         """P(label) of each (character, statement, query), shape (items, 2), as RELEVANCE_LABELS."""
@@ -88,11 +171,43 @@ class Scorer:
         self, character: str, statements: Sequence[str], replies: Sequence[tuple[str, str]]
     ) -> list[Score]:
         """The score of each (query, response), batched over all of them."""
+        if self._nearest:
+            return self._score_nearest(character, tuple(statements), replies, self._nearest)
         distinct = list(dict.fromkeys(replies))
+        self._learn(character, statements, [query for query, _ in distinct])
         prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
         verdicts = self._nli.prompt_probabilities(prompts)
-        found = {}
-        for reply, verdict in zip(distinct, verdicts, strict=True):
-            relevance = self.relevance(character, statements, reply[0])
-            found[reply] = score_of(statements, relevance, verdict, self.sure_from)
+        found = {
+            reply: self._score(statements, self.relevance(character, statements, reply[0]), verdict)
+            for reply, verdict in zip(distinct, verdicts, strict=True)
+        }
         return [found[reply] for reply in replies]
+
+    def _score_nearest(
+        self,
+        character: str,
+        statements: tuple[str, ...],
+        replies: Sequence[tuple[str, str]],
+        nearest: NearestStatements,
+    ) -> list[Score]:
+        """Scores with the chosen statements judged, the others irrelevant and left alone."""
+        chosen = {reply: nearest.choose(statements, *reply) for reply in dict.fromkeys(replies)}
+        prompts = [
+            nli_prompt(self._nli.style, character, [statements[i] for i in indices], *reply)
+            for reply, indices in chosen.items()
+        ]
+        answers = self._nli.prompt_probabilities(prompts)
+        found: dict[tuple[str, str], Score] = {}
+        for (reply, indices), answer in zip(chosen.items(), answers, strict=True):
+            relevance, verdicts = np.zeros(len(statements)), np.tile(_NEUTRAL, (len(statements), 1))
+            judged = [statements[i] for i in indices]
+            relevance[indices] = self.relevance(character, judged, reply[0])
+            verdicts[indices] = answer
+            score = self._score(statements, relevance, verdicts)
+            found[reply] = replace(score, judged=len(indices))
+        return [found[reply] for reply in replies]
+
+    def _score(
+        self, statements: Sequence[str], relevance: np.ndarray, verdict: np.ndarray
+    ) -> Score:
+        return score_of(statements, relevance, verdict, self.sure_from, self._weights)

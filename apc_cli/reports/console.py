@@ -1,6 +1,7 @@
 """Progress and tables on stderr, by rich; bars only on a terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,6 +20,9 @@ from rich.text import Text
 
 from apc_cli.reports.terminal import safe
 
+_SILENCE = 30.0
+"""Seconds without a word where there is no terminal."""
+
 
 class ConsoleProgress:
     """The Progress of apc_cli.progress on a terminal, or a line per task elsewhere."""
@@ -32,7 +36,7 @@ class ConsoleProgress:
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator["ConsoleTask"]:
-        """A bar with the time left; without a terminal, the title alone."""
+        """A bar with the time left; without a terminal, the title, and a line now and then."""
         if not self.console.is_terminal:
             self.say(f"{title} ({total}) …")
         columns = (
@@ -45,18 +49,33 @@ class ConsoleProgress:
         )
         bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         with bar:
-            yield ConsoleTask(bar, bar.add_task(title, total=total, note=""))
+            task = bar.add_task(title, total=total, note="")
+            yield ConsoleTask(bar, task, None if self.console.is_terminal else self.say)
 
 
 class ConsoleTask:
-    """One bar."""
+    """One bar; or, with `say`, a line every half minute."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
+    def __init__(
+        self, bar: Progress, task: TaskID, say: Callable[[str], None] | None = None
+    ) -> None:
+        self._bar, self._task, self._say = bar, task, say
+        self._said = time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Moves the bar on."""
         self._bar.update(self._task, advance=steps, note=note)
+        if self._say and time.monotonic() - self._said >= _SILENCE:
+            self._said = time.monotonic()
+            self._say(self._line(note))
+
+    def _line(self, note: str) -> str:
+        task = next(task for task in self._bar.tasks if task.id == self._task)
+        done, left = int(task.completed), task.time_remaining
+        parts = [f"{task.description}: {done} of {int(task.total or 0)}", note]
+        if left is not None:
+            parts.append(f"{left / 60:.0f} min left")
+        return ", ".join(part for part in parts if part)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -1,20 +1,29 @@
-"""APC of each row of a JSONL file, in constant memory and in the file's order."""
+"""APC of each row of a file, in constant memory and in the file's order."""
 
 import json
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
-from apc_cli import jsonl
 from apc_cli.errors import ApcError, DataError
+from apc_cli.records import Item
+from apc_cli.row_files import RowFile
+from apc_cli.scored_files import Sink
 
 if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.engines import Scored, Shard
     from apc_cli.progress import Progress
 
 SHARD = 256
 """Rows scored together, fixed by position: results do not depend on the file's length."""
+
+_OURS = ("apc", "constraints", "error")
+"""Keys that a row gets here; what an earlier run wrote there goes."""
+
+_ROW_HINT = 'a row is {"query": …, "response": …} with optional "character" and "statements"'
 
 
 @dataclass
@@ -25,6 +34,8 @@ class Totals:
     scored: int = 0
     statements: int = 0
     unsure: int = 0
+    judged: int = 0
+    truncated: int = 0
     sums: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
 
@@ -32,120 +43,132 @@ class Totals:
         """The mean of one of the four numbers over scored rows."""
         return self.sums[key] / self.scored if self.scored else 0.0
 
+    def count(self, row: dict[str, Any]) -> None:
+        """Adds a row that was scored, or could not be."""
+        self.rows += 1
+        if "apc" not in row:
+            self.errors[row["error"]] += 1
+            return
+        self.scored += 1
+        self.statements += row["apc"]["statements"]
+        self.unsure += row["apc"]["unsure"]
+        self.judged += row["apc"].get("judged", 0)
+        self.sums.update({k: v for k, v in row["apc"].items() if isinstance(v, float)})
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> "Totals":
+        """What `dataclasses.asdict` made of totals, read back from JSON."""
+        counters = {key: Counter(kept[key]) for key in ("sums", "errors") if key in kept}
+        return cls(**(kept | counters))
+
 
 StatementsOf = Callable[[str | None], list[str]]
 """The persona statements of a named character, for rows that do not bring their own."""
 
+Reject = Callable[[str, DataError], None]
+"""Takes what is no row, with its place; or raises."""
 
-def validate(source: BinaryIO, name: str) -> int:
-    """Reads every line before any model is loaded; returns the number of rows.
 
-    Raises:
-        DataError: a line that is not a row, or an id that comes twice.
-    """
-    rows = 0
-    first_line: dict[str, int] = {}
-    for number, row in jsonl.rows(source, name, _ROW_HINT):
-        rows += 1
-        for key in ("query", "response"):
-            if not isinstance(row.get(key), str):
-                raise DataError(f"{name} line {number}: `{key}` must be text", _ROW_HINT)
-        _check_persona(row, f"{name} line {number}")
-        if (identity := row.get("id")) is not None:
-            earlier = first_line.setdefault(json.dumps(identity), number)
-            if earlier != number:
-                raise DataError(f"{name}: id {identity!r} is on line {earlier} and line {number}")
-    if rows == 0:
-        raise DataError(f"{name} has no rows", _ROW_HINT)
-    return rows
+def refuse(place: str, error: DataError) -> None:
+    """The Reject that stops at the first bad row."""
+    raise error
+
+
+class Rows:
+    """The rows of files, checked; what is no row goes to `reject`."""
+
+    def __init__(self, files: Sequence[RowFile], reject: Reject = refuse) -> None:
+        self._files, self._reject = files, reject
+
+    def check(self) -> int:
+        """Reads everything before any model is loaded; returns the number of rows.
+
+        Raises:
+            DataError: no row at all, an id that comes twice, or what `reject` raises.
+        """
+        count = 0
+        first: dict[str, str] = {}
+        for place, row in self._read(self._reject):
+            count += 1
+            if (identity := row.get("id")) is not None:
+                earlier = first.setdefault(json.dumps(identity), place)
+                if earlier != place:
+                    raise DataError(f"id {identity!r} is on {earlier} and on {place}")
+        if count == 0:
+            names = ", ".join(file.name for file in self._files)
+            raise DataError(f"{names} has no rows", _ROW_HINT)
+        return count
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (row for _, row in self._read(lambda place, error: None))
+
+    def _read(self, reject: Reject) -> Iterator[tuple[str, dict[str, Any]]]:
+        for file in self._files:
+            for place, row in file.rows(_ROW_HINT):
+                problem = row if isinstance(row, DataError) else _problem(row, place)
+                if problem:
+                    reject(place, problem)
+                else:
+                    yield place, row  # type: ignore[misc]
 
 
 def run(
-    source: BinaryIO,
-    name: str,
-    output: TextIO,
-    scorer: "Scorer",
-    character: str | None,
-    statements_of: StatementsOf,
-    rows: int,
+    rows: Iterable[dict[str, Any]],
+    count: int,
+    resolve: Callable[[dict[str, Any]], Item],
+    engine: Callable[[Iterable["Shard"]], Iterator["Scored"]],
+    sink: Sink,
     progress: "Progress",
-    *,
-    explain: bool = False,
 ) -> Totals:
-    """Writes each row with its score, or with an `error` where it cannot be scored."""
-    totals = Totals()
-    with progress.task("Scoring", rows) as task:
-        for shard in _shards(jsonl.rows(source, name, _ROW_HINT)):
-            _score_shard(shard, scorer, character, statements_of, explain)
-            for row in shard:
-                _count(row, totals)
-                output.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-            output.flush()
-            task.advance(len(shard))
+    """Writes each row with its score, or with an `error` where it cannot be scored.
+
+    Rows that the sink has from an earlier run are not scored again.
+    """
+    totals, rows = Totals.of(sink.kept()), iter(rows)
+    for _ in islice(rows, sink.done):
+        pass
+    with progress.task("Scoring", count) as task:
+        task.advance(sink.done, f"{sink.done} rows kept" if sink.done else "")
+        start, before = time.monotonic(), totals.rows
+        for scored, truncated in engine(_shards(map(resolve, rows))):
+            for row in scored:
+                totals.count(row)
+            totals.truncated += truncated
+            sink.write(scored, vars(totals))
+            rate = (totals.rows - before) / (time.monotonic() - start)
+            task.advance(len(scored), f"{rate:.1f} rows/s")
     return totals
 
 
-_OURS = ("apc", "constraints", "error")
-"""Keys that a row gets here; what an earlier run wrote there goes."""
-
-_ROW_HINT = 'a row is {"query": …, "response": …} with optional "character" and "statements"'
-
-
-def _score_shard(
-    shard: list[dict[str, Any]],
-    scorer: "Scorer",
-    character: str | None,
-    statements_of: StatementsOf,
-    explain: bool,
-) -> None:
-    """Adds the score to each row, one batch for all rows of the same persona."""
-    groups: dict[tuple[str, tuple[str, ...]], list[dict[str, Any]]] = {}
-    for row in shard:
-        for key in _OURS:
-            row.pop(key, None)
-        try:
-            who = row.get("character") or character
-            statements = row.get("statements") or statements_of(who)
-        except ApcError as error:
-            row["error"] = str(error)
-            continue
-        groups.setdefault((who or "the character", tuple(statements)), []).append(row)
-    for (who, statements), members in groups.items():
-        replies = [(row["query"], row["response"]) for row in members]
-        for row, score in zip(members, scorer.score_all(who, statements, replies), strict=True):
-            row |= score.row(explain=explain)
+def resolved(row: dict[str, Any], character: str | None, statements_of: StatementsOf) -> Item:
+    """The row with who speaks in it and about what; without results of an earlier run."""
+    row = {key: value for key, value in row.items() if key not in _OURS}
+    who = row.get("character") or character
+    try:
+        statements = tuple(row.get("statements") or statements_of(who))
+    except ApcError as error:
+        return Item(row, who or "", (), str(error))
+    return Item(row, who or "the character", statements)
 
 
-def _count(row: dict[str, Any], totals: Totals) -> None:
-    totals.rows += 1
-    if "apc" not in row:
-        totals.errors[row["error"]] += 1
-        return
-    totals.scored += 1
-    totals.statements += row["apc"]["statements"]
-    totals.unsure += row["apc"]["unsure"]
-    totals.sums.update({k: v for k, v in row["apc"].items() if isinstance(v, float)})
-
-
-def _shards(rows: Iterator[tuple[int, dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
-    shard: list[dict[str, Any]] = []
-    for _, row in rows:
-        shard.append(row)
-        if len(shard) == SHARD:
-            yield shard
-            shard = []
-    if shard:
+def _shards(items: Iterator[Item]) -> Iterator["Shard"]:
+    while shard := list(islice(items, SHARD)):
         yield shard
 
 
-def _check_persona(row: dict[str, Any], place: str) -> None:
+def _problem(row: dict[str, Any], place: str) -> DataError | None:
+    """What keeps a row from being scored."""
+    for key in ("query", "response"):
+        if not isinstance(row.get(key), str):
+            return DataError(f"{place}: `{key}` must be text", _ROW_HINT)
     if not isinstance(row.get("character"), str | None):
-        raise DataError(f"{place}: `character` must be text", _ROW_HINT)
+        return DataError(f"{place}: `character` must be text", _ROW_HINT)
     statements = row.get("statements")
     if statements is None:
-        return
+        return None
     texts = isinstance(statements, list) and all(
         isinstance(s, str) and s.strip() for s in statements
     )
-    if not texts or not statements:
-        raise DataError(f"{place}: `statements` must be a list of texts", _ROW_HINT)
+    if texts and statements:
+        return None
+    return DataError(f"{place}: `statements` must be a list of texts", _ROW_HINT)

@@ -121,3 +121,16 @@ def test_lint_names_each_statement_and_its_fix():
     text = console.file.getvalue()
     assert "2. Mara bakes." in text and "5. Mara is a baker.�[2J" in text
     assert text.count("drop 2: 5 says it") == 2 and text.count("0.81") == 1
+
+
+def test_without_a_terminal_long_work_says_how_far_it_is(monkeypatch):
+    from apc_cli.reports import console
+
+    monkeypatch.setattr(console, "_SILENCE", 0.0)
+    out = io.StringIO()
+    with ConsoleProgress(Console(file=out)).task("Scoring", 8) as task:
+        task.advance(2, "9.0 rows/s")
+        task.advance(2, "9.5 rows/s")
+    first, second, third = out.getvalue().splitlines()
+    assert first.startswith("Scoring (8)") and second.startswith("Scoring: 2 of 8, 9.0 rows/s")
+    assert third == "Scoring: 4 of 8, 9.5 rows/s, 0 min left"

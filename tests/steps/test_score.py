@@ -11,8 +11,11 @@ import pytest
 from quiet import Quiet
 
 from apc_cli.errors import DataError
+from apc_cli.models.engines import score_shard
 from apc_cli.models.scorer import Scorer
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Statement
+from apc_cli.row_files import RowFile
+from apc_cli.scored_files import Stream
 from apc_cli.steps import score
 from apc_cli.workspace import Workspace
 
@@ -35,16 +38,26 @@ def lines(*rows):
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def checked(content):
+    data = content if isinstance(content, bytes) else content.encode()
+    rows = score.Rows([RowFile("f", io.BytesIO(data))])
+    return rows, rows.check()
+
+
 def run(scorer, content, statements_of=None, character=None, explain=False):
     """(scored rows, totals) of a file with this content."""
-    data = content if isinstance(content, bytes) else content.encode()
-    source, out, progress = io.BytesIO(data), io.StringIO(), Quiet()
-    rows = score.validate(source, "f")
+    out, progress = io.BytesIO(), Quiet()
+    rows, count = checked(content)
     totals = score.run(
-        source, "f", out, scorer, character, statements_of, rows, progress, explain=explain
+        rows,
+        count,
+        lambda row: score.resolved(row, character, statements_of),
+        lambda shards: (score_shard(scorer, shard, explain) for shard in shards),
+        Stream(out),
+        progress,
     )
-    found = [json.loads(line) for line in out.getvalue().split("\n")[:-1]]
-    assert sum(progress.steps) == rows == len(found) == totals.rows
+    found = [json.loads(line) for line in out.getvalue().decode().split("\n")[:-1]]
+    assert sum(progress.steps) == count == len(found) == totals.rows
     return found, totals
 
 
@@ -217,22 +230,24 @@ GOOD = lines(ROW).encode()
         (b'{"query": "q", "x": ' + b'{"a":' * 100_000, "line 1: nested too deeply"),
         (
             lines(ROW | {"id": "x"}, ROW, ROW | {"id": "x"}).encode(),
-            "id 'x' is on line 1 and line 3",
+            "id 'x' is on f line 1 and on f line 3",
         ),
-        (gzip.compress(GOOD), "is compressed"),
-        (b"\x28\xb5\x2f\xfd....", "is compressed"),
+        (gzip.compress(GOOD)[:-9], "is damaged"),
+        (b"\x1f\x8b....", "is damaged"),
+        (b"\x28\xb5\x2f\xfd....", "is damaged"),
+        (b"PAR1....", "cannot be read as Parquet"),
         (lines(ROW).encode("utf-16"), "is UTF-16"),
     ],
 )
 def test_bad_files_are_refused_before_any_model(content, said):
     with pytest.raises(DataError, match=said) as caught:
-        score.validate(io.BytesIO(content), "f")
+        checked(content)
     assert caught.value.exit_code == 65
 
 
 def test_ids_of_other_kinds_are_not_duplicates():
     rows = [ROW | {"id": i} for i in (1, "1", None, None, [1], {"a": 1})]
-    assert score.validate(io.BytesIO(lines(*rows).encode()), "f") == 6
+    assert checked(lines(*rows))[1] == 6
 
 
 # The command
