@@ -95,7 +95,6 @@ _STAGE_COMMANDS = {
         "dpo",
         "Build everything that is missing, train the adapter by DPO, compare before and after.",
     ),
-    "evaluate": ("evaluation", "Compare the trained character with what it was before."),
 }
 """Command: (the stage it builds and that --force repeats, help)."""
 
@@ -112,8 +111,6 @@ def _add_stage_command(name: str, stage: str, text: str) -> None:
         dry_run: DryRun = False,
     ) -> None:
         shop = _workshop(character, config, profile, workspace, settings)
-        if name == "evaluate":
-            _require_adapter(shop)
         target = "evaluation" if name == "train" else stage
         figures = _build(shop, target, stage if force else None, dry_run)
         if not dry_run:
@@ -122,6 +119,63 @@ def _add_stage_command(name: str, stage: str, text: str) -> None:
 
 for _name, (_stage, _text) in _STAGE_COMMANDS.items():
     _add_stage_command(_name, _stage, _text)
+
+
+@app.command()
+def evaluate(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    methods: Annotated[
+        str, typer.Option(help="ways of prompting, of vanilla,eu,lcm,rag")
+    ] = "vanilla,lcm,rag",
+    top_k: Annotated[
+        str, typer.Option("--top-k", help="also rag with so many statements, e.g. 1,3,5,7")
+    ] = "",
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="replies a query; else evaluation.samples_per_query")
+    ] = None,
+    queries: Annotated[str, typer.Option(help="interview, held-out or all")] = "all",
+    baseline: Annotated[
+        str | None, typer.Option(help="the system to test against; else the untrained method")
+    ] = None,
+    own_adapters: Annotated[
+        bool, typer.Option("--own-adapters", help="train an adapter for each method")
+    ] = False,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="only the methods without training")
+    ] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Compare methods before and after training: tables, tests and plots under reports/."""
+    from apc_cli.comparing import Plan, compare_systems, shops
+    from apc_cli.reports.comparison_tables import tables
+    from apc_cli.reports.console import table
+
+    plan = Plan(
+        _words(methods), _numbers(top_k), samples, queries, baseline, own_adapters, not untrained
+    )
+    plan.check()
+    shop = _workshop(character, config, profile, workspace, settings)
+    if untrained:
+        _build(shop, "queries", None, dry_run)
+    else:
+        _require_adapter(shop)
+    for each in shops(shop, plan):
+        _build(each, "dpo", None, dry_run)
+    if dry_run:
+        return
+    shop.preflight(["evaluation"])
+    with shop.workspace.lock():
+        report = compare_systems(shop, plan)
+    for made in tables(report):
+        _console().print(table(made.title, made.columns, made.rows))
+    if warning := report["evaluator"].get("warning"):
+        _progress().say(f"warning: {warning}")
+    for ending in ("json", "md", "html"):
+        typer.echo(shop.workspace.path(f"reports/evaluation.{ending}"))
 
 
 @app.command()
@@ -323,7 +377,7 @@ def _show(shop: "Workshop", command: str, figures: dict[str, Any] | None) -> Non
         for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
             if report := figures[kind].get("held out"):
                 _console().print(confusion_table(kind, report, labels))
-    if command in ("train", "evaluate"):
+    if command == "train":
         _show_evaluation(shop)
 
 
@@ -348,6 +402,18 @@ def _require_adapter(shop: "Workshop") -> None:
     name = shop.character.character
     command = f"apc train --character '{name}' --profile {shop.config.profile}"
     require(shop.workspace.path("adapter"), "the adapter", command)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for part in text.split(",") if (word := part.strip())))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1 up, between commas."""
+    words = _words(text)
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise ConfigError(f"--top-k {text} is no list of whole numbers", "e.g. --top-k 1,3,5,7")
+    return tuple(sorted(map(int, words)))
 
 
 def _check_output(source: Path, target: Path) -> None:

@@ -148,6 +148,11 @@ class Character(Section):
     dpo: Dpo = Dpo()
     evaluation: Evaluation = Evaluation()
 
+    @property
+    def sft_epochs(self) -> float:
+        """Passes of SFT before DPO; experience upload is SFT, the paper's 20 passes by default."""
+        return self.warm_up.epochs or (20 if self.policy.method == "eu" else 0)
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -163,6 +168,13 @@ class Configuration:
         for part in dotted.split("."):
             found = found[part]
         return found
+
+    def with_values(self, values: dict[str, Any], origin: str) -> "Configuration":
+        """This configuration with some values replaced, checked like a file's."""
+        merged = self.character.model_dump(mode="json")
+        merge(merged, values)
+        origins = self.origins | {key: origin for key, _ in flatten(values)}
+        return Configuration(_validate(merged, origins), origins, self.profile)
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """(dotted key, value as YAML, origin) of every key."""

@@ -4,6 +4,8 @@ from apc_cli.config import Configuration
 from apc_cli.pipeline import Stage
 
 SOURCE = "source text"
+SHARED = frozenset({"statements", "queries", "label-data", "train-discriminators"})
+"""Stages whose result does not depend on how the character is played."""
 _WHO = ("character", "language")
 _TEACHER = ("seed", "teacher.backend", "teacher.model")
 _RETRIEVAL = ("policy.method", "policy.rag_top_k")
@@ -29,7 +31,7 @@ def stages_for(config: Configuration) -> list[Stage]:
     base_reads = shipped(pair.base_relevance, pair.base_nli)
     evaluator_reads = shipped(evaluator.relevance, evaluator.nli)
     judge_keys = () if own_judges else ("discriminators.relevance", "discriminators.nli")
-    start_reads = ("warm_up",) if character.warm_up.epochs else ()
+    start_reads = ("warm_up",) if character.sft_epochs else ()
     lora = ("dpo.lora_rank", "dpo.lora_alpha")
     source_keys = () if character.persona.statements else _TEACHER
     stages = [
@@ -69,7 +71,7 @@ def stages_for(config: Configuration) -> list[Stage]:
               (*_WHO, *_PROMPT, *_SAMPLING, *judge_keys, "seed", "evaluator", "evaluation")),
     ]  # fmt: skip
     warming = ("experience", "warm-up")
-    return [s for s in stages if s.name not in warming or character.warm_up.epochs]
+    return [s for s in stages if s.name not in warming or character.sft_epochs]
 
 
 def shipped(*references: str) -> tuple[str, ...]:

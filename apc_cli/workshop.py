@@ -4,7 +4,7 @@ The only place where steps meet models; heavy libraries are imported when a stag
 """
 
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from apc_cli.records import (
     Summary,
 )
 from apc_cli.splits import hold_out_queries
-from apc_cli.stages import SOURCE, shipped, stages_for
+from apc_cli.stages import SHARED, SOURCE, shipped, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -43,10 +43,25 @@ class Workshop:
     """Builds models once, when a stage first asks for them, and runs stages with them."""
 
     def __init__(
-        self, config: Configuration, workspace: Workspace, progress: Progress, folder: Path
+        self,
+        config: Configuration,
+        workspace: Workspace,
+        progress: Progress,
+        folder: Path,
+        main: "Workshop | None" = None,
     ) -> None:
+        """`main` is the workshop whose statements, queries and judges this one uses."""
         self.config, self.character = config, config.character
         self.workspace, self.progress, self.folder = workspace, progress, folder
+        self.main = main or self
+
+    def for_method(self, method: str) -> "Workshop":
+        """The same persona played by another method, trained below this one's workspace."""
+        if method == self.character.policy.method:
+            return self
+        place = Workspace(self.workspace.path("methods"), method)
+        config = self.config.with_values({"policy": {"method": method}}, f"--methods {method}")
+        return Workshop(config, place, self.progress, self.folder, main=self)
 
     @property
     def source(self) -> Path:
@@ -61,8 +76,12 @@ class Workshop:
 
         stages = stages_for(self.config)
         judges = {name for stage in stages for name in shipped(*stage.reads)}
-        sources = {name: shipped_judge(name) for name in judges}
-        return Pipeline(stages, self.config, self.workspace, {SOURCE: self.source} | sources)
+        sources = {name: shipped_judge(name) for name in judges} | {SOURCE: self.source}
+        if self.main is not self:
+            common = [stage for stage in stages if stage.name in SHARED]
+            sources |= {n: self.main.workspace.path(n) for stage in common for n in stage.writes}
+            stages = [stage for stage in stages if stage not in common]
+        return Pipeline(stages, self.config, self.workspace, sources)
 
     def preflight(self, stages: Collection[str]) -> None:
         """Finds out what would stop these stages before any of them costs time or money.
@@ -117,6 +136,8 @@ class Workshop:
     @cached_property
     def teacher(self) -> "Teacher":
         """The configured teacher."""
+        if self.main is not self:
+            return self.main.teacher
         settings = self.character.teacher
         if settings.backend == "rules":
             from apc_cli.models.rule_teacher import RuleTeacher
@@ -139,6 +160,8 @@ class Workshop:
     @cached_property
     def reward(self) -> "Scorer":
         """The pair that retrieves statements and ranks replies."""
+        if self.main is not self:
+            return self.main.reward
         settings = self.character.discriminators
         if settings.source == "pretrained":
             return self._scorer(settings.relevance, settings.nli)
@@ -148,6 +171,8 @@ class Workshop:
     @cached_property
     def evaluator(self) -> "Scorer":
         """The pair that measures."""
+        if self.main is not self:
+            return self.main.evaluator
         pair = self.character.evaluator
         return self._scorer(pair.relevance, pair.nli)
 
@@ -164,34 +189,51 @@ class Workshop:
 
     def statements(self) -> list[str]:
         """The persona statements."""
-        rows = self.workspace.read_rows("statements.jsonl", Statement)
+        rows = self.main.workspace.read_rows("statements.jsonl", Statement)
         return [row.statement for row in rows]
 
     def queries(self) -> tuple[list[Query], list[Query]]:
         """(queries to train on, held-out queries)."""
-        rows = self.workspace.read_rows("queries.jsonl", Query)
+        rows = self.main.workspace.read_rows("queries.jsonl", Query)
         return hold_out_queries(
             rows, self.character.evaluation.held_out_queries, self.character.seed
         )
 
-    def conversation(self, query: str, history: tuple[Message, ...] = ()) -> list[Message]:
-        """What the role-play model is shown for a query."""
+    def conversation(
+        self,
+        query: str,
+        history: Sequence[Message] = (),
+        *,
+        method: str | None = None,
+        top_k: int | None = None,
+    ) -> list[Message]:
+        """What the role-play model is shown for a query, by the configured or another method."""
         name, language = self.character.character, self.character.language
-        shown = self.shown_statements(query)
+        shown = self.shown_statements(query, history, method=method, top_k=top_k)
         return role_play_messages(language, name, shown, query, history)
 
-    def shown_statements(self, query: str) -> list[str]:
-        """The statements that the configured method puts into the prompt."""
+    def shown_statements(
+        self,
+        query: str,
+        history: Sequence[Message] = (),
+        *,
+        method: str | None = None,
+        top_k: int | None = None,
+    ) -> list[str]:
+        """The statements that the configured, or another, method puts into the prompt."""
         policy = self.character.policy
-        if policy.method in ("vanilla", "eu"):
+        method = method or policy.method
+        if method in ("vanilla", "eu"):
             return []
-        if policy.method == "lcm":
+        if method == "lcm":
             return self.statements()
-        return self._retriever.top(query, policy.rag_top_k)
+        return self._retriever.top(query, top_k or policy.rag_top_k)
 
     @cached_property
     def _retriever(self) -> "Retriever":
         """Over the persona's statements; asked for only after they were made."""
+        if self.main is not self:
+            return self.main._retriever
         from apc_cli.models.retriever import Retriever
 
         return Retriever(self.reward, self.character.character, self.statements())
@@ -212,7 +254,7 @@ class Workshop:
     @property
     def start(self) -> str | None:
         """The adapter that DPO starts from."""
-        return "warm_up" if self.character.warm_up.epochs else None
+        return "warm_up" if self.character.sft_epochs else None
 
     def _scorer(self, relevance: str, nli: str) -> "Scorer":
         from apc_cli.models.scorer import Scorer
@@ -302,7 +344,8 @@ class Workshop:
 
         return warm_up.run(
             self._fresh_player(), self.workspace.read_rows("experience.jsonl", Experience),
-            self.conversation, self.character.warm_up, self.character.seed,
+            self.conversation, self.character.warm_up, self.character.sft_epochs,
+            self.character.seed,
             self.workspace.path(f"checkpoints/warm-up-{fingerprint[:12]}"),
             self.workspace, self.progress,
         )  # fmt: skip

@@ -27,25 +27,6 @@ def digests(project):
     return {name: digest(project / "workspace" / "Mara" / name) for name in ARTIFACTS}
 
 
-@pytest.fixture(scope="session")
-def built(tmp_path_factory):
-    """Where the first finished workspace is kept, for tests that start from one."""
-    return tmp_path_factory.mktemp("built")
-
-
-@pytest.fixture
-def trained(project, apc, built):
-    """The project after one `apc train`."""
-    kept = built / "workspace"
-    if kept.exists():
-        shutil.copytree(kept, project / "workspace")
-    else:
-        code, _, err = apc("train", *OFFLINE)
-        assert code == 0, err
-        shutil.copytree(project / "workspace", kept)
-    return project
-
-
 def rows(project, name):
     path = project / "workspace" / "Mara" / name
     return [json.loads(line) for line in path.read_text().splitlines()]

@@ -119,6 +119,11 @@ class RolePlayer:
         text = self.prompt_text(conversation)
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens the model reads at most, where its configuration says so."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
     def fills(self, reply: str, max_new_tokens: int) -> bool:
         """Whether the reply is as long as replies may be, so that it was probably cut off.
 

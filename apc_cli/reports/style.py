@@ -14,6 +14,10 @@ _SENTENCE_END = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
 
+FLAWS = ("empty", "repeated", "third person", "as an AI")
+"""What `flaws` can find."""
+
+
 def length(reply: str) -> int:
     """Words; in Chinese and Japanese, characters."""
     return len(words(reply))

@@ -20,6 +20,7 @@ def run(
     experience: Sequence[Experience],
     conversation: Callable[[str], Sequence[Message]],
     settings: WarmUp,
+    epochs: float,
     seed: int,
     checkpoints: Path,
     workspace: "Workspace",
@@ -29,7 +30,7 @@ def run(
     upload_experience(
         player,
         [(conversation(row.query), row.response) for row in experience],
-        epochs=settings.epochs,
+        epochs=epochs,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         seed=seed,
