@@ -294,6 +294,43 @@ def chat(
     talk(shop, _console(), profile, base=base)
 
 
+@app.command()
+def export(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="keep the adapter apart from the base model")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="where to; else export/ in the character's workspace")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="of the weights: auto, bfloat16, float16, float32")
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="replace what is there")] = False,
+) -> None:
+    """Write a plain Hugging Face model, or the adapter, with a model card and serving lines."""
+    from apc_cli.exporting import export as write
+
+    if dtype not in ("auto", "bfloat16", "float16", "float32"):
+        raise ConfigError(f"--dtype {dtype} is unknown", "use auto, bfloat16, float16 or float32")
+    shop = _workshop(character, config, profile, workspace, settings)
+    _require_adapter(shop)
+    kind = "adapter" if adapter else "merged"
+    target = to or shop.workspace.path(f"export/{kind}")
+    shop.preflight(["build-dpo"])
+    with shop.workspace.lock():
+        lines = write(shop, target, merged=not adapter, dtype=dtype, force=force)
+    shop.progress.say(f"{target}: model card in README.md; to serve it:")
+    for server, commands in lines:
+        typer.echo(f"# {server}")
+        for command in commands:
+            typer.echo(_safe(command))
+
+
 @config_app.command("show")
 def config_show(
     character: CharacterName = None,
@@ -402,6 +439,12 @@ def _require_adapter(shop: "Workshop") -> None:
     name = shop.character.character
     command = f"apc train --character '{name}' --profile {shop.config.profile}"
     require(shop.workspace.path("adapter"), "the adapter", command)
+
+
+def _safe(text: str) -> str:
+    from apc_cli.reports.terminal import safe
+
+    return safe(text)
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -251,6 +251,22 @@ class Workshop:
             trainable=trainable,
         )
 
+    def plain_player(self, adapter: str, dtype: str) -> "RolePlayer":
+        """The role-play model with an adapter, unquantised, as others will run it."""
+        from apc_cli.models.role_player import RolePlayer
+
+        return RolePlayer.load(
+            self.character.policy.model,
+            adapter=self.workspace.path(adapter),
+            device=self.character.device,
+            dtype=dtype,
+        )
+
+    @property
+    def algorithm(self) -> str:
+        """What trains the adapter last."""
+        return "dpo"
+
     @property
     def start(self) -> str | None:
         """The adapter that DPO starts from."""

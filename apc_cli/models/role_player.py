@@ -66,7 +66,7 @@ class RolePlayer:
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self._system_role = _keeps_system_role(tokenizer)
+        self.keeps_system_role = _keeps_system_role(tokenizer)
 
     @classmethod
     def load(
@@ -134,7 +134,7 @@ class RolePlayer:
     def template_messages(self, conversation: Sequence[Message]) -> list[Message]:
         """The conversation as the template takes it: system text in the user's turn if need be."""
         turns = [dict(message) for message in conversation]
-        if self._system_role or not turns or turns[0]["role"] != "system":
+        if self.keeps_system_role or not turns or turns[0]["role"] != "system":
             return turns
         system, first, *rest = turns
         merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}

@@ -33,13 +33,13 @@ def html_page(report: Mapping[str, Any]) -> str:
 
 def markdown_page(report: Mapping[str, Any]) -> str:
     """Tables, worst violations and sample replies as Markdown."""
-    parts = [f"# {_plain(report['character'])}: faithfulness compared"]
+    parts = [f"# {plain(report['character'])}: faithfulness compared"]
     if warning := report["evaluator"].get("warning"):
-        parts.append(f"**Warning: {_plain(warning)}.**")
-    parts += [_plain(note) for note in report["notes"]]
-    parts += [_markdown_table(table) for table in tables(report)]
+        parts.append(f"**Warning: {plain(warning)}.**")
+    parts += [plain(note) for note in report["notes"]]
+    parts += [markdown_table(table) for table in tables(report)]
     if report["top_k"]:
-        parts.append(_markdown_table(_curve_table(report)))
+        parts.append(markdown_table(_curve_table(report)))
     for name, found in report["worst_violations"].items():
         rows = [
             [
@@ -54,13 +54,13 @@ def markdown_page(report: Mapping[str, Any]) -> str:
         ]
         columns = ["cost", "kind", "replies", "statement", "query", "reply"]
         if rows:
-            parts.append(_markdown_table(TextTable(f"Worst violations: {name}", columns, rows)))
+            parts.append(markdown_table(TextTable(f"Worst violations: {name}", columns, rows)))
     for sample in report["samples_shown"]:
-        lines = [f"- {_plain(name)}: {_plain(shown['reply'])} ({shown['delta']:+.2f})"
+        lines = [f"- {plain(name)}: {plain(shown['reply'])} ({shown['delta']:+.2f})"
                  for name, shown in sample["replies"].items()]  # fmt: skip
-        parts.append("\n".join([f"**{_plain(sample['query'])}**", "", *lines]))
+        parts.append("\n".join([f"**{plain(sample['query'])}**", "", *lines]))
     rows = [[key, str(value)] for key, value in report["made"].items()]
-    parts.append(_markdown_table(TextTable("How it was made", ["", ""], rows)))
+    parts.append(markdown_table(TextTable("How it was made", ["", ""], rows)))
     return "\n\n".join(parts) + "\n"
 
 
@@ -87,17 +87,19 @@ def _curve_table(report: Mapping[str, Any]) -> TextTable:
     return TextTable("ΔAPC by retrieved statements", ["k", *map(str, ks)], rows)
 
 
-def _markdown_table(table: TextTable) -> str:
-    lines = [f"## {_plain(table.title)}", "", _row(table.columns)]
+def markdown_table(table: TextTable, *, heading: bool = True) -> str:
+    """The table as Markdown, under its title."""
+    lines = [f"## {plain(table.title)}", ""] if heading else []
+    lines.append(_row(table.columns))
     lines.append("|" + "|".join(["---", *["---:"] * (len(table.columns) - 1)]) + "|")
     return "\n".join(lines + [_row(row) for row in table.rows])
 
 
 def _row(cells: Any) -> str:
-    return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+    return "| " + " | ".join(plain(cell) for cell in cells) + " |"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that Markdown shows as it is, on one line."""
     return _MARKDOWN_SIGNS.sub(r"\\\1", " ".join(safe(text).split()))
 
