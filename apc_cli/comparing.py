@@ -215,7 +215,8 @@ def _notes(shop: Workshop, plan: Plan) -> Iterator[str]:
         )
     yield (
         "APC is the expected number of honoured statements; ΔAPC = active reward − passive penalty "
-        "leaves out what a reply that says nothing would earn."
+        "leaves out what a reply that says nothing would earn. Missed and contradicted: active and "
+        "passive statements that a reply violates. NLL: per token, under the base model."
     )
 
 

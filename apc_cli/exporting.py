@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,8 @@ def export(
         if merged:
             difference = merging.merge(player, probe)
             notes.append(
-                f"Merging in {dtype_name(player)} changed the logits after a probe by "
-                f"{difference:.2g} of their size (rounding)."
+                f"Merging in {dtype_name(player)} moved next-token probabilities by "
+                f"{difference:.2g} (total variation, mean over a prompt): rounding."
             )
             merging.save_merged(player, folder, shop.character.policy)
         else:
@@ -66,10 +67,9 @@ def export(
             serving.modelfile(made, shop.character.policy, system[0], remarks),
         )
         write_text(folder / "statements.txt", "".join(f"{s}\n" for s in shop.statements()))
-        lines = serving.serving_lines(made)
-        card = model_card(_facts(shop, player, base, made, notes, probe, lines, folder))
+        card = model_card(_facts(shop, player, base, made, notes, probe, folder))
         write_text(folder / "README.md", card)
-    return lines
+    return serving.serving_lines(made)
 
 
 def dtype_name(player: "RolePlayer") -> str:
@@ -116,7 +116,6 @@ def _facts(
     made: Exported,
     notes: list[str],
     probe: list[dict[str, str]],
-    lines: list[tuple[str, list[str]]],
     folder: Path,
 ) -> dict[str, Any]:
     """Everything that the model card tells."""
@@ -151,7 +150,7 @@ def _facts(
             f"{key} {getattr(policy, key)}"
             for key in ("temperature", "top_p", "min_p", "repetition_penalty", "max_new_tokens")
         ),
-        "serving": lines,
+        "serving": serving.serving_lines(replace(made, directory=Path("."))),
         "settings": {
             "policy.method": policy.method,
             "policy.quantization": policy.quantization,

@@ -14,7 +14,7 @@ from apc_cli.models.role_player import RolePlayer
 from apc_cli.records import Message
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
-"""Relative difference of logits that rounding merged weights to this type may make."""
+"""How far rounding weights to this type may move next-token probabilities (total variation)."""
 
 
 def check_base(adapter: Path, model: str) -> None:
@@ -31,20 +31,21 @@ def merge(player: RolePlayer, probe: list[Message]) -> float:
     """Merges the player's adapter into its base model, in place.
 
     Returns:
-        The relative difference of the next-token logits after `probe` that merging made.
+        How far merging moved the next-token probabilities: their total variation distance, 0 to 1,
+        averaged over the tokens of `probe`.
 
     Raises:
         ApcError: merging changed what the model says by more than rounding.
     """
-    before = _logits(player, probe)
+    before = _next_tokens(player, probe)
     player.model = player.model.merge_and_unload(safe_merge=True)
-    after = _logits(player, probe)
-    difference = float((after - before).norm() / before.norm())
-    if not difference <= _TOLERANCE[player.model.dtype]:
+    distance = float((_next_tokens(player, probe) - before).abs().sum(-1).mean() / 2)
+    if not distance <= _TOLERANCE[player.model.dtype]:
         raise ApcError(
-            f"merging changed the model's logits by {difference:.1%}", "export with --dtype float32"
+            f"merging moved next-token probabilities by {distance:.1%}",
+            "export with --dtype float32",
         )
-    return difference
+    return distance
 
 
 def save_merged(player: RolePlayer, directory: Path, policy: Policy) -> None:
@@ -52,11 +53,6 @@ def save_merged(player: RolePlayer, directory: Path, policy: Policy) -> None:
     player.model.generation_config = _sampling(player.model, policy)
     player.model.save_pretrained(directory)
     player.tokenizer.save_pretrained(directory)
-
-
-def parameter_count(model: Any) -> int:
-    """How many parameters the model has."""
-    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _sampling(model: Any, policy: Policy) -> Any:
@@ -74,7 +70,8 @@ def _sampling(model: Any, policy: Policy) -> Any:
 
 
 @torch.no_grad()
-def _logits(player: RolePlayer, conversation: list[Message]) -> torch.Tensor:
+def _next_tokens(player: RolePlayer, conversation: list[Message]) -> torch.Tensor:
+    """Probabilities (tokens, vocabulary) of what follows each token of the conversation."""
     text = player.prompt_text(conversation)
     ids = player.tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
-    return player.model(input_ids=ids.to(player.model.device)).logits[0, -1].float().cpu()
+    return player.model(input_ids=ids.to(player.model.device)).logits[0].float().softmax(-1).cpu()

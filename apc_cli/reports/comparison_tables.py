@@ -23,21 +23,20 @@ def tables(report: Mapping[str, Any]) -> list[TextTable]:
 
 
 def faithfulness(report: Mapping[str, Any]) -> TextTable:
-    """ΔAPC and what it is made of, one row a system."""
+    """ΔAPC = active reward − passive penalty, and the violations of each kind a reply."""
     rows = [
         [
             name,
             _with_interval(s, "delta", "+.3f"),
-            _with_interval(s, "active_reward", ".3f"),
-            _with_interval(s, "passive_penalty", ".3f"),
+            f"{s['active_reward']:.3f}",
+            f"{s['passive_penalty']:.3f}",
             f"{s['active_violations']:.2f}",
             f"{s['passive_violations']:.2f}",
             f"{s['words']:.1f}",
         ]
         for name, s in report["systems"].items()
     ]
-    columns = ["", "ΔAPC (95%)", "active reward", "passive penalty", "active viol.",
-               "passive viol.", "words"]  # fmt: skip
+    columns = ["", "ΔAPC (95%)", "reward", "penalty", "missed", "contradicted", "words"]
     title = (
         f"{report['character']}: {len(report['queries'])} queries × {report['samples']} replies, "
         f"{report['statements']} statements, judged by {report['evaluator_title']}"
@@ -53,7 +52,7 @@ def style(report: Mapping[str, Any]) -> TextTable:
          *(f"{s['delta_by_source'].get(source, 0):+.3f}" for source in report["sources"])]
         for name, s in report["systems"].items()
     ]  # fmt: skip
-    columns = ["", "APC", "NLL per token (base)", "distinct-2", *FLAWS]
+    columns = ["", "APC", "NLL", "distinct-2", *FLAWS]
     return TextTable("How they read", [*columns, *(f"ΔAPC, {s}" for s in report["sources"])], rows)
 
 

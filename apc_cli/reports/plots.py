@@ -97,7 +97,7 @@ def _axis_y(scale: _Scale, left: float, right: float) -> Markup:
 def _svg(parts: Sequence[Markup], height: float, title: str) -> Markup:
     return Markup(
         '<svg viewBox="0 0 {} {}" role="img" aria-label="{}" '
-        'xmlns="http://www.w3.org/2000/svg">{}</svg>'
+        'font-size="12" font-family="sans-serif" xmlns="http://www.w3.org/2000/svg">{}</svg>'
     ).format(_WIDTH, height, safe(title), Markup("").join(parts))
 
 
