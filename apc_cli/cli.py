@@ -400,8 +400,17 @@ def _build(
             lost = f", dropped: {dropped}" if dropped else ""
             where = ", ".join(stage.writes)
             progress.say(f"{stage.name}: {summary.kept} kept{lost} → {where} ({seconds:.0f} s)")
+            if stage.name.startswith("build-dpo"):
+                _console().print(_pairs_table(stage.name, summary.figures))
             figures = summary.figures if stage.name == target else figures
     return figures
+
+
+def _pairs_table(stage: str, figures: dict[str, Any]) -> Any:
+    from apc_cli.reports.console import table
+    from apc_cli.reports.gaps import pair_rows
+
+    return table(f"Preference pairs ({stage})", ["", ""], pair_rows(figures))
 
 
 def _show(shop: "Workshop", command: str, figures: dict[str, Any] | None) -> None:

@@ -19,6 +19,7 @@ from apc_cli.yaml_files import flatten, merge, parse_setting, read_mapping
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
+Flaw = Literal["empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -106,7 +107,10 @@ class WarmUp(Section):
 
 
 class Dpo(Section):
-    """Preference pairs and their optimisation."""
+    """Preference pairs and their optimisation.
+
+    A reply with a flaw of `guards` is never chosen, only rejected.
+    """
 
     max_queries: Positive = 100
     samples_per_query: Annotated[int, Field(ge=2)] = 2
@@ -114,6 +118,9 @@ class Dpo(Section):
     min_gap: Annotated[float, Field(ge=0)] = 0.2
     max_length_ratio: Annotated[float, Field(ge=1)] | None = None
     max_nll: Rate | None = None
+    guards: tuple[Flaw, ...] = (
+        "empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"
+    )  # fmt: skip
     beta: Rate = 0.1
     epochs: Rate = 10
     learning_rate: Rate = 2e-4

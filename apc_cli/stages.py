@@ -59,7 +59,7 @@ def stages_for(config: Configuration) -> list[Stage]:
               (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *judge_keys,
                *(f"dpo.{key}" for key in ("max_queries", "samples_per_query",
                                           "pairs_per_query", "min_gap", "max_length_ratio",
-                                          "max_nll")))),
+                                          "max_nll", "guards")))),
         Stage("dpo", ("pairs.jsonl", *start_reads), ("adapter",),
               ("character", "seed", "policy.model", "policy.quantization", *lora,
                *(f"dpo.{key}" for key in ("beta", "epochs", "learning_rate", "batch_size",

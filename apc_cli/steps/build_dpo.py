@@ -10,6 +10,7 @@ from apc_cli.config import Dpo, Policy
 from apc_cli.errors import DataError
 from apc_cli.models.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, PreferencePair, Query, SampledReplies, Summary
+from apc_cli.reports.gaps import pair_figures
 from apc_cli.reports.style import flaws, length
 from apc_cli.workspace import ItemLog
 
@@ -64,17 +65,7 @@ def run(
     workspace.write_rows("replies.jsonl", sampled)
     workspace.write_rows("pairs.jsonl", pairs)
     log.close()
-    gap = sum(p.score_chosen - p.score_rejected for p in pairs) / len(pairs)
-    words = [
-        sum(length(getattr(p, side)[0]["content"]) for p in pairs) / len(pairs)
-        for side in ("chosen", "rejected")
-    ]
-    figures = {
-        "queries with a pair": len(texts) - sum(dropped.values()),
-        "mean gap": round(gap, 3),
-        "words chosen / rejected": [round(w, 1) for w in words],
-    }
-    return Summary(len(pairs), dict(dropped), figures)
+    return Summary(len(pairs), dict(dropped), pair_figures(pairs))
 
 
 def _sample(
@@ -120,7 +111,8 @@ def choose_pairs(
     """
     ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
     left = list({reply: (score, reply) for score, reply in ranked}.values())
-    flawed = {reply for _, reply in left if flaws(reply, character)}
+    guards = set(settings.guards)
+    flawed = {reply for _, reply in left if guards.intersection(flaws(reply, character))}
     unfinished = flawed.union(compress(item.responses, item.cut))
     if any(reply not in unfinished for _, reply in left):
         flawed = unfinished
