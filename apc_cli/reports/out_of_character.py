@@ -59,14 +59,17 @@ def leaks_prompt(reply: str, character: str) -> bool:
 
 @cache
 def _instruction_pieces(character: str) -> frozenset[str]:
-    texts = [role_play_instruction(language, character) for language in INSTRUCTION_LANGUAGES]
-    return frozenset(piece for text in texts for piece in _pieces(text))
+    return frozenset(
+        piece
+        for language in INSTRUCTION_LANGUAGES
+        for piece in _pieces(role_play_instruction(language, character), language == "en")
+    )
 
 
-def _pieces(instruction: str) -> Iterator[str]:
-    """Runs of the instruction, each long enough to betray it."""
-    folded = _folded(instruction)
-    if folded.count(" ") > len(folded) / 10:  # a language that writes spaces between words
+def _pieces(text: str, spaced: bool) -> Iterator[str]:
+    """Runs of the text, each long enough to betray it; `spaced` where words are apart."""
+    folded = _folded(text)
+    if spaced:
         words = folded.split()
         for i in range(len(words) - _LEAKED_WORDS + 1):
             yield " ".join(words[i : i + _LEAKED_WORDS])
