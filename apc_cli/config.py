@@ -79,6 +79,7 @@ class Policy(Section):
     method: Literal["rag", "lcm", "eu", "vanilla"] = "rag"
     rag_top_k: Positive = 5
     max_new_tokens: Positive = 256
+    max_prompt_tokens: Positive = 1536
     temperature: Rate = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -94,6 +95,7 @@ class WarmUp(Section):
     """
 
     epochs: Annotated[float, Field(ge=0)] = 0
+    history_turns: Annotated[int, Field(ge=0)] = 0
     min_statements: Positive = 1
     max_statements: Positive = 3
     learning_rate: Rate = 2e-4
@@ -109,11 +111,13 @@ class WarmUp(Section):
 class Dpo(Section):
     """Preference pairs and their optimisation.
 
-    A reply with a flaw of `guards` is never chosen, only rejected.
+    A reply with a flaw of `guards` is never chosen, only rejected. Before each query stand none to
+    `history_turns` exchanges about other queries.
     """
 
     max_queries: Positive = 100
     samples_per_query: Annotated[int, Field(ge=2)] = 2
+    history_turns: Annotated[int, Field(ge=0)] = 0
     pairs_per_query: Positive = 1
     min_gap: Annotated[float, Field(ge=0)] = 0.2
     max_length_ratio: Annotated[float, Field(ge=1)] | None = None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Configuration
 from apc_cli.errors import ConfigError
+from apc_cli.histories import query_in_context
 from apc_cli.pipeline import Pipeline, Stage
 from apc_cli.progress import Progress
 from apc_cli.prompts import interview_questions, role_play_messages
@@ -227,7 +228,7 @@ class Workshop:
             return []
         if method == "lcm":
             return self.statements()
-        return self._retriever.top(query, top_k or policy.rag_top_k)
+        return self._retriever.top(query_in_context(query, history), top_k or policy.rag_top_k)
 
     @cached_property
     def _retriever(self) -> "Retriever":
@@ -358,10 +359,11 @@ class Workshop:
     def _warm_up(self, fingerprint: str) -> Summary:
         from apc_cli.steps import warm_up
 
+        player = self._fresh_player()
         return warm_up.run(
-            self._fresh_player(), self.workspace.read_rows("experience.jsonl", Experience),
+            player, self.workspace.read_rows("experience.jsonl", Experience),
             self.conversation, self.character.warm_up, self.character.sft_epochs,
-            self.character.seed,
+            self.character.seed, player.room_for_prompts(self.character.policy),
             self.workspace.path(f"checkpoints/warm-up-{fingerprint[:12]}"),
             self.workspace, self.progress,
         )  # fmt: skip

@@ -124,6 +124,16 @@ class RolePlayer:
         """How many tokens the model reads at most, where its configuration says so."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
+    def room_for_prompts(self, policy: Policy) -> int:
+        """How many tokens a prompt may take, so that it and a reply fit into the model.
+
+        However long replies may be, a quarter of the context is left for the prompt.
+        """
+        if self.context_length is None:
+            return policy.max_prompt_tokens
+        room = max(self.context_length - policy.max_new_tokens, self.context_length // 4)
+        return min(policy.max_prompt_tokens, room)
+
     def fills(self, reply: str, max_new_tokens: int) -> bool:
         """Whether the reply is as long as replies may be, so that it was probably cut off.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from apc_cli import jsonl
 from apc_cli.errors import ApcError, DataError
+from apc_cli.histories import HISTORY_HINT, is_history, query_in_context
 
 if TYPE_CHECKING:
     from apc_cli.models.scorer import Scorer
@@ -50,6 +51,8 @@ def validate(source: BinaryIO, name: str) -> int:
             if not isinstance(row.get(key), str):
                 raise DataError(f"{name} line {number}: `{key}` must be text", _ROW_HINT)
         _check_persona(row, f"{name} line {number}")
+        if not is_history(row.get("history") or []):
+            raise DataError(f"{name} line {number}: `history` is none", HISTORY_HINT)
         if (identity := row.get("id")) is not None:
             earlier = first_line.setdefault(json.dumps(identity), number)
             if earlier != number:
@@ -110,7 +113,10 @@ def _score_shard(
             continue
         groups.setdefault((who or "the character", tuple(statements)), []).append(row)
     for (who, statements), members in groups.items():
-        replies = [(row["query"], row["response"]) for row in members]
+        replies = [
+            (query_in_context(row["query"], row.get("history") or ()), row["response"])
+            for row in members
+        ]
         for row, score in zip(members, scorer.score_all(who, statements, replies), strict=True):
             row |= score.row(explain=explain)
 
