@@ -19,6 +19,13 @@ from apc_cli.yaml_files import flatten, merge, parse_setting, read_mapping
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
+Loss = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
+    "aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm",
+]  # fmt: skip
+"""Trl's preference losses."""
+Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
+_DIVERGING = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop")
 Flaw = Literal["empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -112,7 +119,9 @@ class Dpo(Section):
     """Preference pairs and their optimisation.
 
     A reply with a flaw of `guards` is never chosen, only rejected. Before each query stand none to
-    `history_turns` exchanges about other queries.
+    `history_turns` exchanges about other queries. Each of `rounds` samples with the adapter of the
+    one before and trains it further. With a `held_out_share` of the queries, training stops once
+    the accuracy on their pairs has not risen for `patience` epochs, and keeps the best epoch.
     """
 
     max_queries: Positive = 100
@@ -125,14 +134,28 @@ class Dpo(Section):
     guards: tuple[Flaw, ...] = (
         "empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"
     )  # fmt: skip
+    rounds: Positive = 1
+    loss: Loss = "sigmoid"
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0
+    f_divergence: Divergence = "reverse_kl"
     beta: Rate = 0.1
     epochs: Rate = 10
+    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0
+    patience: Positive = 1
     learning_rate: Rate = 2e-4
     lora_rank: Positive = 128
     lora_alpha: Positive = 8
     batch_size: Positive = 8
     micro_batch_size: Positive = 1
     sft_weight: Annotated[float, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> Self:
+        if self.f_divergence != "reverse_kl" and self.loss not in _DIVERGING:
+            raise ValueError(f"f_divergence goes with the losses {', '.join(_DIVERGING)}")
+        if self.label_smoothing and self.loss not in ("robust", "exo_pair"):
+            raise ValueError("label_smoothing goes with the losses robust, exo_pair")
+        return self
 
 
 class Evaluation(Section):

@@ -5,7 +5,7 @@ The only place where steps meet models; heavy libraries are imported when a stag
 
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from apc_cli.records import (
     Summary,
 )
 from apc_cli.splits import hold_out_queries
-from apc_cli.stages import SHARED, SOURCE, shipped, stages_for
+from apc_cli.stages import ROUND, SHARED, SOURCE, shipped, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -90,10 +90,11 @@ class Workshop:
         Raises:
             ConfigError: no key for the teacher, no GPU, or weights that are not installed.
         """
+        stages = {name.partition(ROUND)[0] for name in stages}
         lists_statements = {"statements"} if self.character.persona.statements else set()
-        if _TAUGHT & set(stages) - lists_statements:
+        if _TAUGHT & stages - lists_statements:
             self.teacher  # noqa: B018 - a teacher without its key cannot be made
-        if not _MODELLED & set(stages):
+        if not _MODELLED & stages:
             return
         from apc_cli.models.devices import pick_device
         from apc_cli.models.references import check
@@ -116,6 +117,8 @@ class Workshop:
 
     def run_stage(self, stage: Stage, fingerprint: str) -> Summary:
         """Runs one stage; its artifacts are in the workspace afterwards."""
+        name, _, number = stage.name.partition(ROUND)
+        played = int(number or self.character.dpo.rounds)
         runners: dict[str, Callable[[str], Summary]] = {
             "statements": self._statements,
             "queries": self._queries,
@@ -123,11 +126,11 @@ class Workshop:
             "train-discriminators": self._train_discriminators,
             "experience": self._experience,
             "warm-up": self._warm_up,
-            "build-dpo": self._build_dpo,
-            "dpo": self._dpo,
+            "build-dpo": partial(self._build_dpo, number=played),
+            "dpo": partial(self._dpo, number=played),
             "evaluation": self._evaluation,
         }
-        return runners[stage.name](fingerprint)
+        return runners[name](fingerprint)
 
     def tidy(self, stage: Stage) -> None:
         """Removes the checkpoints of a stage that is done."""
@@ -368,26 +371,38 @@ class Workshop:
             self.workspace, self.progress,
         )  # fmt: skip
 
-    def _build_dpo(self, fingerprint: str) -> Summary:
+    def _build_dpo(self, fingerprint: str, number: int) -> Summary:
         from apc_cli.steps import build_dpo
 
+        start, place = self._round(number)
+        queries, most = self.queries()[0], self.character.dpo.max_queries
+        turned = (number - 1) * most % max(1, len(queries))
         return build_dpo.run(
-            self.character.character, self.statements(), self.queries()[0], self.conversation,
-            self.player(self.start), self.reward, self.character.policy, self.character.dpo,
-            self.character.seed, fingerprint, self.workspace, self.progress,
+            self.character.character, self.statements(), queries[turned:] + queries[:turned],
+            self.conversation, self.player(start), self.reward, self.character.policy,
+            self.character.dpo, self.character.seed + 7_919 * (number - 1), fingerprint, place,
+            self.progress,
         )  # fmt: skip
 
-    def _dpo(self, fingerprint: str) -> Summary:
+    def _dpo(self, fingerprint: str, number: int) -> Summary:
         from apc_cli.steps import train
 
-        player = self.player(self.start, trainable=True) if self.start else self._fresh_player()
+        start, place = self._round(number)
+        player = self.player(start, trainable=True) if start else self._fresh_player()
         return train.run(
-            self.character.character, player,
-            self.workspace.read_rows("pairs.jsonl", PreferencePair),
+            self.character.character, player, place.read_rows("pairs.jsonl", PreferencePair),
             self.character.dpo, self.character.seed,
-            self.workspace.path(f"checkpoints/dpo-{fingerprint[:12]}"),
-            self.workspace, self.progress,
+            self.workspace.path(f"checkpoints/dpo-{fingerprint[:12]}"), place, self.progress,
         )  # fmt: skip
+
+    def _round(self, number: int) -> tuple[str | None, Workspace]:
+        """(the adapter that a round starts from, where its artifacts go)."""
+        start = self.start if number == 1 else f"rounds/{number - 1}/adapter"
+        if number == self.character.dpo.rounds:
+            return start, self.workspace
+        place = Workspace(self.workspace.path("rounds"), str(number))
+        place.create()
+        return start, place
 
     def _evaluation(self, fingerprint: str) -> Summary:
         from apc_cli.steps import evaluate

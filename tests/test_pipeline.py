@@ -189,3 +189,20 @@ def test_interrupt_and_termination_have_their_own_codes(apc_process, project, nu
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in err
+
+
+def test_two_rounds_train_the_adapter_of_the_first_on_other_queries(project, apc):
+    two = ("--set", "dpo.rounds=2", "--set", "dpo.max_queries=3", "--set", "warm_up.epochs=0")
+    code, _, err = apc("train", *OFFLINE, *two)
+    assert code == 0, err
+    folder = project / "workspace" / "Mara"
+    first = [json.loads(x) for x in (folder / "rounds/1/replies.jsonl").read_text().splitlines()]
+    last = rows(project, "replies.jsonl")
+    assert {row["query"] for row in first} != {row["query"] for row in last}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert "rounds/1/adapter" in manifest["build-dpo"]["inputs"].keys() & manifest["dpo"]["inputs"]
+    assert digest(folder / "rounds/1/adapter") not in (None, digest(folder / "adapter"))
+    code, _, err = apc("train", *OFFLINE, *two)
+    assert code == 0 and "nothing to do" in err
+    code, _, err = apc("train", *OFFLINE, *two[2:], "--dry-run")
+    assert "rounds/1/adapter is no longer used" in err and "dpo-round-1" not in err

@@ -26,7 +26,7 @@ def run(
     progress: "Progress",
 ) -> Summary:
     """Writes adapter/, which plain peft loads, with its model card."""
-    fit_preferences(
+    figures = fit_preferences(
         player,
         pairs,
         PreferenceSettings(
@@ -37,6 +37,11 @@ def run(
             micro_batch_size=settings.micro_batch_size,
             sft_weight=settings.sft_weight,
             seed=seed,
+            loss=settings.loss,
+            label_smoothing=settings.label_smoothing,
+            f_divergence=settings.f_divergence,
+            held_out_share=settings.held_out_share,
+            patience=settings.patience,
         ),
         checkpoints,
         progress,
@@ -46,7 +51,9 @@ def run(
         player.tokenizer.save_pretrained(directory)
         card = model_card(character, player.reference, len(pairs), settings)
         (directory / "README.md").write_text(card, encoding="utf-8")
-    return Summary(len(pairs))
+    for name, value in figures.items():
+        progress.say(f"{name}: {value}")
+    return Summary(len(pairs), figures=figures)
 
 
 def model_card(character: str, base: str, pairs: int, settings: Dpo) -> str:
