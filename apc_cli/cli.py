@@ -91,10 +91,6 @@ _STAGE_COMMANDS = {
         "Label relevance and NLI data, and train the character's own discriminators.",
     ),
     "build-dpo": ("build-dpo", "Sample replies, score them, and keep preference pairs."),
-    "train": (
-        "dpo",
-        "Build everything that is missing, train the adapter by DPO, compare before and after.",
-    ),
 }
 """Command: (the stage it builds and that --force repeats, help)."""
 
@@ -111,14 +107,34 @@ def _add_stage_command(name: str, stage: str, text: str) -> None:
         dry_run: DryRun = False,
     ) -> None:
         shop = _workshop(character, config, profile, workspace, settings)
-        target = "evaluation" if name == "train" else stage
-        figures = _build(shop, target, stage if force else None, dry_run)
+        figures = _build(shop, stage, stage if force else None, dry_run)
         if not dry_run:
             _show(shop, name, figures)
 
 
 for _name, (_stage, _text) in _STAGE_COMMANDS.items():
     _add_stage_command(_name, _stage, _text)
+
+
+@app.command()
+def train(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="dpo (preference pairs) or grpo (online RL)")
+    ] = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Build everything that is missing, train the adapter, compare before and after."""
+    chosen = [f"algorithm={algorithm}"] if algorithm else []
+    shop = _workshop(character, config, profile, workspace, [*(settings or ()), *chosen])
+    _build(shop, "evaluation", shop.algorithm if force else None, dry_run)
+    if not dry_run:
+        _show_evaluation(shop)
 
 
 @app.command()
@@ -164,7 +180,7 @@ def evaluate(
     else:
         _require_adapter(shop)
     for each in shops(shop, plan):
-        _build(each, "dpo", None, dry_run)
+        _build(each, each.algorithm, None, dry_run)
     if dry_run:
         return
     shop.preflight(["evaluation"])
@@ -423,8 +439,6 @@ def _show(shop: "Workshop", command: str, figures: dict[str, Any] | None) -> Non
         for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
             if report := figures[kind].get("held out"):
                 _console().print(confusion_table(kind, report, labels))
-    if command == "train":
-        _show_evaluation(shop)
 
 
 def _show_evaluation(shop: "Workshop") -> None:

@@ -140,7 +140,7 @@ def _adapters(owner: Workshop, method: str, plan: Plan) -> Iterator[tuple[str, s
     else:
         sft = ""
     if plan.trained:
-        yield f"{sft} + DPO", "adapter"
+        yield f"{sft} + {owner.algorithm.upper()}", "adapter"
 
 
 def _grouped(rows: Sequence[_Row]) -> list[_Row]:

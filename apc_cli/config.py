@@ -158,6 +158,24 @@ class Dpo(Section):
         return self
 
 
+class Grpo(Section):
+    """Online RL with the APC score as reward; LoRA and guards are those of `dpo`.
+
+    A step samples `samples_per_query` replies to each of `queries_per_step` queries and learns from
+    them `micro_batch_size` at a time. A reply that the guards catch loses `flaw_penalty`.
+    """
+
+    max_queries: Positive = 100
+    queries_per_step: Positive = 4
+    samples_per_query: Annotated[int, Field(ge=2)] = 8
+    micro_batch_size: Positive = 8
+    flaw_penalty: Annotated[float, Field(ge=0)] = 1.0
+    loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
+    beta: Annotated[float, Field(ge=0)] = 0.04
+    epochs: Positive = 3
+    learning_rate: Rate = 2e-5
+
+
 class Evaluation(Section):
     """The before/after table: replies a query, held-out queries, bootstrap resamples."""
 
@@ -179,7 +197,9 @@ class Character(Section):
     evaluator: Pair = Pair()
     policy: Policy = Policy()
     warm_up: WarmUp = WarmUp()
+    algorithm: Literal["dpo", "grpo"] = "dpo"
     dpo: Dpo = Dpo()
+    grpo: Grpo = Grpo()
     evaluation: Evaluation = Evaluation()
 
     @property

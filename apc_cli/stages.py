@@ -36,6 +36,13 @@ def stages_for(config: Configuration) -> list[Stage]:
     start_reads = ("warm_up",) if character.sft_epochs else ()
     lora = ("dpo.lora_rank", "dpo.lora_alpha")
     trained = _rounds(character, judge_reads, start_reads, judge_keys, lora)
+    if character.algorithm == "grpo":
+        trained = [
+            Stage("grpo", ("statements.jsonl", "queries.jsonl", *judge_reads, *start_reads),
+                  ("adapter",),
+                  (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *judge_keys, *lora, "dpo.guards",
+                   "grpo")),
+        ]  # fmt: skip
     source_keys = () if character.persona.statements else _TEACHER
     stages = [
         Stage("statements", (SOURCE,), ("statements.jsonl",),

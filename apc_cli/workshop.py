@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from apc_cli.models.teacher import Teacher
 
 _TAUGHT = {"statements", "queries", "label-data", "experience"}
-_PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "evaluation"}
+_PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "grpo", "evaluation"}
 _MODELLED = {"train-discriminators"} | _PLAYED
 
 
@@ -128,6 +128,7 @@ class Workshop:
             "warm-up": self._warm_up,
             "build-dpo": partial(self._build_dpo, number=played),
             "dpo": partial(self._dpo, number=played),
+            "grpo": self._grpo,
             "evaluation": self._evaluation,
         }
         return runners[name](fingerprint)
@@ -268,8 +269,8 @@ class Workshop:
 
     @property
     def algorithm(self) -> str:
-        """What trains the adapter last."""
-        return "dpo"
+        """What trains the adapter last: also the name of its stage."""
+        return self.character.algorithm
 
     @property
     def start(self) -> str | None:
@@ -395,6 +396,18 @@ class Workshop:
             self.workspace.path(f"checkpoints/dpo-{fingerprint[:12]}"), place, self.progress,
         )  # fmt: skip
 
+    def _grpo(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import grpo
+
+        start = self.start
+        player = self.player(start, trainable=True) if start else self._fresh_player()
+        return grpo.run(
+            self.character.character, self.statements(), self.queries()[0], self.conversation,
+            player, self.reward, self.character.policy, self.character.grpo, self.character.dpo,
+            self.character.seed, self.workspace.path(f"checkpoints/grpo-{fingerprint[:12]}"),
+            self.workspace, self.progress,
+        )  # fmt: skip
+
     def _round(self, number: int) -> tuple[str | None, Workspace]:
         """(the adapter that a round starts from, where its artifacts go)."""
         start = self.start if number == 1 else f"rounds/{number - 1}/adapter"
@@ -415,7 +428,7 @@ class Workshop:
         return evaluate.run(
             self.character.character, self.statements(),
             [*interview_questions(self.character.language), *held_out], self.conversation,
-            players, self.evaluator, self.evaluator_name(), self.character.policy,
+            players, self.evaluator, self.evaluator_name(), self.algorithm, self.character.policy,
             self.character.evaluation, self.character.seed, self.workspace, self.progress,
         )  # fmt: skip
 

@@ -53,7 +53,7 @@ def test_the_merged_model_answers_like_base_and_adapter_in_plain_transformers(tr
         digest(adapter),
         "| build-dpo |",
         "statements.txt",
-        "before DPO",
+        "before training",
     ):
         assert value in card
     quick = json.loads((trained / "workspace/Mara/evaluation.json").read_text())
@@ -93,7 +93,7 @@ def test_figures_of_another_adapter_are_not_shown(trained, apc):
     manifest.write_text(json.dumps(known))
     assert apc("export", *OFFLINE, "--adapter")[0] == 0
     card = (trained / "workspace/Mara/export/adapter/README.md").read_text()
-    assert "Not measured with this adapter" in card and "before DPO" not in card
+    assert "Not measured with this adapter" in card and "before training" not in card
 
 
 def test_what_cannot_be_exported_is_told(trained, apc, models):

@@ -206,3 +206,26 @@ def test_two_rounds_train_the_adapter_of_the_first_on_other_queries(project, apc
     assert code == 0 and "nothing to do" in err
     code, _, err = apc("train", *OFFLINE, *two[2:], "--dry-run")
     assert "rounds/1/adapter is no longer used" in err and "dpo-round-1" not in err
+
+
+def test_grpo_takes_the_place_of_dpo_and_back(trained, apc):
+    small = (
+        "--set", "grpo.queries_per_step=2", "--set", "grpo.samples_per_query=2",
+        "--set", "grpo.max_queries=4", "--set", "grpo.epochs=1", "--set", "grpo.learning_rate=0.01",
+    )  # fmt: skip
+    before = digests(trained)
+    code, _, err = apc("train", *OFFLINE, "--algorithm", "grpo", *small)
+    assert code == 0, err
+    assert "after GRPO" in err and "ΔAPC gain by GRPO" in err and "mean reward" in err
+    after = digests(trained)
+    assert after["warm_up"] == before["warm_up"] and after["adapter"] != before["adapter"]
+    manifest = json.loads((trained / "workspace/Mara/manifest.json").read_text())
+    assert manifest["grpo"]["outputs"]["adapter"] == after["adapter"] and "dpo" not in manifest
+    code, _, err = apc("evaluate", *OFFLINE, "--methods", "rag", "--samples", "1",
+                       "--queries", "held-out", "--set", "algorithm=grpo", *small)  # fmt: skip
+    assert code == 0 and "dpo" not in err and "rag + SFT + GRPO" in err, err
+    code, _, err = apc("train", *OFFLINE)
+    assert code == 0, err
+    assert digests(trained) == before
+    code, _, err = apc("train", *OFFLINE, "--algorithm", "ppo")
+    assert code == 2 and "algorithm" in err

@@ -34,7 +34,11 @@ def measured_tables(
     """What is known of the adapter: `apc train`'s before/after table, `apc evaluate`'s table."""
     found = []
     if quick:
-        titles = {"base": "base model", "before": "before DPO", "after": "trained"}
+        titles = {
+            "base": "base model",
+            "before": "before training by preferences",
+            "after": "trained",
+        }
         rows = [[titles[s], *_figures(quick[s])] for s in titles if s in quick]
         columns = ["", "ΔAPC (95%)", "active reward", "passive penalty", "words", "NLL per token"]
         found.append(TextTable(f"{quick['queries']} queries, by the evaluator pair", columns, rows))

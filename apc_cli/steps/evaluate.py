@@ -33,6 +33,7 @@ def run(
     players: Mapping[str, Callable[[], RolePlayer]],
     evaluator: "Scorer",
     evaluator_name: dict[str, str],
+    algorithm: str,
     policy: Policy,
     settings: Evaluation,
     seed: int,
@@ -63,7 +64,7 @@ def run(
     means = {name: _query_means(found) for name, found in answers.items()}
     gain = paired_gain(means["before"], means["after"], settings.resamples, seed)
     report["gain"] = asdict(gain)
-    report |= {"evaluator": evaluator_name, "queries": len(queries)}
+    report |= {"evaluator": evaluator_name, "queries": len(queries), "algorithm": algorithm}
     report["samples"] = [
         {"query": query} | {name: found.replies[i][0] for name, found in answers.items()}
         for i, query in enumerate(queries)
