@@ -93,7 +93,7 @@ def test_each_query_is_answered_often_and_what_is_rewarded_grows(models, tmp_pat
 
     before, reward = share(), LetterE()
     many = settings(
-        epochs=4, samples_per_query=16, micro_batch_size=32, beta=0.0, learning_rate=3e-2
+        epochs=4, samples_per_query=16, micro_batch_size=32, beta=0.0, learning_rate=0.02
     )
     one = Sampling(max_new_tokens=1, seed=3)
     rewards = reinforce(player, prompts(), reward, many, one, tmp_path / "c", Quiet())
@@ -101,7 +101,7 @@ def test_each_query_is_answered_often_and_what_is_rewarded_grows(models, tmp_pat
     asked = [judged for judged, _ in reward.seen]
     assert {asked.count(f"Judged {i}?") for i in range(6)} == {4 * 16}
     assert all(turns[-1]["role"] == "assistant" for _, turns in reward.seen)
-    assert share() > before + 0.1
+    assert share() > before + 0.03
 
 
 @pytest.mark.parametrize("kind", ["chat", "gemma"])
