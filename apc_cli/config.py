@@ -85,6 +85,8 @@ class Policy(Section):
     quantization: Literal["auto", "nf4", "none"] = "auto"
     method: Literal["rag", "lcm", "eu", "vanilla"] = "rag"
     rag_top_k: Positive = 5
+    retriever: Literal["discriminator", "embedding"] = "discriminator"
+    embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
     max_new_tokens: Positive = 256
     max_prompt_tokens: Positive = 1536
     temperature: Rate = 1.0

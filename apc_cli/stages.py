@@ -10,7 +10,7 @@ SHARED = frozenset({"statements", "queries", "label-data", "train-discriminators
 """Stages whose result does not depend on how the character is played."""
 _WHO = ("character", "language")
 _TEACHER = ("seed", "teacher.backend", "teacher.model")
-_RETRIEVAL = ("policy.method", "policy.rag_top_k")
+_RETRIEVAL = ("policy.method", "policy.rag_top_k", "policy.retriever", "policy.embedder")
 _PROMPT = (*_RETRIEVAL, "policy.model")
 _SAMPLING = (
     "policy.quantization",

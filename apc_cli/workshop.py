@@ -108,6 +108,8 @@ class Workshop:
         judges, evaluator = self.character.discriminators, self.character.evaluator
         if _PLAYED & set(stages):
             yield self.character.policy.model
+            if self.character.policy.retriever == "embedding":
+                yield self.character.policy.embedder
             if judges.source == "pretrained":
                 yield from (judges.relevance, judges.nli)
         if "train-discriminators" in stages:
@@ -239,9 +241,16 @@ class Workshop:
         """Over the persona's statements; asked for only after they were made."""
         if self.main is not self:
             return self.main._retriever
-        from apc_cli.models.retriever import Retriever
+        from apc_cli.models import retriever
 
-        return Retriever(self.reward, self.character.character, self.statements())
+        policy = self.character.policy
+        if policy.retriever == "embedding":
+            from apc_cli.models.embedder import Embedder
+
+            embedder = Embedder(policy.embedder, self.character.device)
+            return retriever.by_embedding(embedder, self.statements())
+        name = self.character.character
+        return retriever.by_discriminator(self.reward, name, self.statements())
 
     def player(self, adapter: str | None = None, *, trainable: bool = False) -> "RolePlayer":
         """The role-play model with an adapter of the workspace, or as it is."""

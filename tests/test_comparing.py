@@ -162,3 +162,16 @@ def test_what_strangers_wrote_is_text_in_every_report(project, apc):
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202e]", text)
     widths = {row.replace("\\|", "").count("|") for row in markdown.splitlines() if "cost" in row}
     assert widths == {7}
+
+
+def test_the_readme_s_commands_are_understood(trained, apc):
+    import shlex
+    from pathlib import Path
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    lines = re.findall(r"^apc evaluate -c Alice.*$", readme, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        _, *words = shlex.split(line.replace("Alice", "Mara"), comments=True)
+        code, _, err = apc(*words, "--profile", "offline", "--dry-run")
+        assert code == 0, err
