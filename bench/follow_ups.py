@@ -3,7 +3,8 @@
     python bench/follow_ups.py [reward|evaluator]
 
 Twenty follow-up questions and twelve changes of topic, each with the statement that it asks for:
-how often that statement is found first, and how relevant the judge calls it and the others.
+how often that statement comes first or in the first three, and how relevant the judge calls it and
+the others.
 """
 
 import sys
@@ -91,15 +92,16 @@ def main() -> None:
     personas = {"Alice": ALICE, "Bob": BOB}
     for shown, form in SHOWN.items():
         for kind, rows in (("follow-ups", FOLLOW_UPS), ("new topics", NEW_TOPICS)):
-            first, right, others = [], [], []
+            ranks, right, others = [], [], []
             for name, user, reply, query, wanted in rows:
                 asked = form.format(user=user, reply=reply, query=query, name=name)
                 found = scorer.relevance(name, personas[name], asked)
-                first.append(found.argmax() == wanted)
+                ranks.append(int((found > found[wanted]).sum()))
                 right.append(found[wanted])
                 others.append(np.delete(found, wanted).mean())
+            first, three = (np.mean(np.array(ranks) < n) for n in (1, 3))
             figures = f"P(wanted) {np.mean(right):.2f}, P(others) {np.mean(others):.2f}"
-            print(f"{pair}, {shown}, {kind}: found first {np.mean(first):.0%}, {figures}")
+            print(f"{pair}, {shown}, {kind}: first {first:.0%}, in three {three:.0%}, {figures}")
 
 
 if __name__ == "__main__":
