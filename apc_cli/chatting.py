@@ -35,15 +35,17 @@ def talk(shop: Workshop, console: Console, profile: str, *, base: bool) -> None:
     shop.workspace.create()
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+    policy, player = shop.character.policy, shop.player(None if base else "adapter")
     conversation = Conversation(
         name,
         shop.statements(),
-        shop.player(None if base else "adapter"),
+        player,
         shop.shown_statements,
         shop.conversation,
         _evaluator(shop, console),
-        Sampling.of(shop.character.policy, shop.character.seed),
+        Sampling.of(policy, shop.character.seed),
         shop.workspace.path(f"chats/{time.strftime('%Y%m%d-%H%M%S')}.jsonl"),
+        player.room_for_prompts(policy),
     )
     console.print(Text(safe(f"You are talking to {name}. /help lists commands, Ctrl-D ends.")))
     while (line := _read_line()) is not None:

@@ -97,11 +97,6 @@ _STAGE_COMMANDS = {
         "Label relevance and NLI data, and train the character's own discriminators.",
     ),
     "build-dpo": ("build-dpo", "Sample replies, score them, and keep preference pairs."),
-    "train": (
-        "dpo",
-        "Build everything that is missing, train the adapter by DPO, compare before and after.",
-    ),
-    "evaluate": ("evaluation", "Compare the trained character with what it was before."),
 }
 """Command: (the stage it builds and that --force repeats, help)."""
 
@@ -121,21 +116,107 @@ def _add_stage_command(name: str, stage: str, text: str) -> None:
     ) -> None:
         limited = _limited(settings, max_cost, max_requests)
         shop = _workshop(character, config, profile, workspace, limited)
-        if name == "evaluate":
-            _require_adapter(shop)
-        target = "evaluation" if name == "train" else stage
-        figures = _build(shop, target, stage if force else None, dry_run)
-        if not dry_run:
-            _show(shop, name, figures)
-        if shop.failed:
-            from apc_cli.workspace import FAILURES
+        figures = _build(shop, stage, stage if force else None, dry_run)
+        if figures and name == "train-discriminators":
+            from apc_cli.building import show_discriminators
 
-            shop.progress.say(f"{shop.failed} items failed: see {shop.workspace.path(FAILURES)}")
-            raise typer.Exit(3)
+            show_discriminators(shop, _console(), figures)
+        _check_failed(shop)
 
 
 for _name, (_stage, _text) in _STAGE_COMMANDS.items():
     _add_stage_command(_name, _stage, _text)
+
+
+@app.command()
+def train(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="dpo (preference pairs) or grpo (online RL)")
+    ] = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+) -> None:
+    """Build everything that is missing, train the adapter, compare before and after."""
+    from apc_cli.building import show_evaluation
+
+    limited = _limited(settings, max_cost, max_requests)
+    chosen = [f"algorithm={algorithm}"] if algorithm else []
+    shop = _workshop(character, config, profile, workspace, [*limited, *chosen])
+    _build(shop, "evaluation", shop.algorithm if force else None, dry_run)
+    if not dry_run:
+        show_evaluation(shop, _console())
+    _check_failed(shop)
+
+
+@app.command()
+def evaluate(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    methods: Annotated[
+        str, typer.Option(help="ways of prompting, of vanilla,eu,lcm,rag")
+    ] = "vanilla,lcm,rag",
+    top_k: Annotated[
+        str, typer.Option("--top-k", help="also rag with so many statements, e.g. 1,3,5,7")
+    ] = "",
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="replies a query; else evaluation.samples_per_query")
+    ] = None,
+    queries: Annotated[str, typer.Option(help="interview, held-out or all")] = "all",
+    baseline: Annotated[
+        str | None, typer.Option(help="the system to test against; else the untrained method")
+    ] = None,
+    own_adapters: Annotated[
+        bool, typer.Option("--own-adapters", help="train an adapter for each method")
+    ] = False,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="only the methods without training")
+    ] = False,
+    dry_run: DryRun = False,
+    max_cost: MaxCost = None,
+    max_requests: MaxRequests = None,
+) -> None:
+    """Compare methods before and after training: tables, tests and plots under reports/."""
+    from apc_cli.building import require_adapter
+    from apc_cli.comparing import Plan, compare_systems, shops
+    from apc_cli.reports.comparison_tables import tables
+    from apc_cli.reports.console import cost_line, table
+
+    plan = Plan(
+        _words(methods), _numbers(top_k), samples, queries, baseline, own_adapters, not untrained
+    )
+    plan.check()
+    limited = _limited(settings, max_cost, max_requests)
+    shop = _workshop(character, config, profile, workspace, limited)
+    if untrained:
+        _build(shop, "queries", None, dry_run)
+    else:
+        require_adapter(shop)
+    for each in shops(shop, plan):
+        _build(each, each.algorithm, None, dry_run)
+    if dry_run:
+        return
+    shop.preflight(["evaluation"])
+    with shop.workspace.lock():
+        report = compare_systems(shop, plan)
+    for made in tables(report):
+        _console().print(table(made.title, made.columns, made.rows))
+    if warning := report["evaluator"].get("warning"):
+        _progress().say(f"warning: {warning}")
+    for ending in ("json", "md", "html"):
+        typer.echo(shop.workspace.path(f"reports/evaluation.{ending}"))
+    if cost := shop.cost():
+        shop.progress.say(f"asked: {cost_line(cost)}")
+    _check_failed(shop)
 
 
 @app.command()
@@ -279,6 +360,44 @@ def chat(
     talk(shop, _console(), profile, base=base)
 
 
+@app.command()
+def export(
+    character: CharacterName = None,
+    config: ConfigFile = None,
+    profile: Profile = "gpu",
+    workspace: WorkspaceRoot = Path("workspace"),
+    settings: Settings = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="keep the adapter apart from the base model")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option(help="where to; else export/ in the character's workspace")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="of the weights: auto, bfloat16, float16, float32")
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="replace what is there")] = False,
+) -> None:
+    """Write a plain Hugging Face model, or the adapter, with a model card and serving lines."""
+    from apc_cli.building import require_adapter
+    from apc_cli.exporting import export as write
+
+    if dtype not in ("auto", "bfloat16", "float16", "float32"):
+        raise ConfigError(f"--dtype {dtype} is unknown", "use auto, bfloat16, float16 or float32")
+    shop = _workshop(character, config, profile, workspace, settings)
+    require_adapter(shop)
+    kind = "adapter" if adapter else "merged"
+    target = to or shop.workspace.path(f"export/{kind}")
+    shop.preflight(["build-dpo"])
+    with shop.workspace.lock():
+        lines = write(shop, target, merged=not adapter, dtype=dtype, force=force)
+    shop.progress.say(f"{target}: model card in README.md; to serve it:")
+    for server, commands in lines:
+        typer.echo(f"# {server}")
+        for command in commands:
+            typer.echo(_safe(command))
+
+
 @config_app.command("show")
 def config_show(
     character: CharacterName = None,
@@ -329,86 +448,40 @@ def _limited(
     return [*(settings or ()), *(f"{key}={v}" for key, v in limits.items() if v is not None)]
 
 
+def _check_failed(shop: "Workshop") -> None:
+    """Exit code 3 when items of the stages that ran had no answer."""
+    from apc_cli.workspace import FAILURES
+
+    if shop.failed:
+        shop.progress.say(f"{shop.failed} items failed: see {shop.workspace.path(FAILURES)}")
+        raise typer.Exit(3)
+
+
 def _build(
     shop: "Workshop", target: str, force: str | None, dry_run: bool
 ) -> dict[str, Any] | None:
-    """Prints the plan, runs it, returns the target's figures; `force` names a stage to repeat."""
-    from apc_cli.reports.console import cost_line
+    """Builds a stage and what it needs; `force` names a stage to repeat."""
+    from apc_cli.building import build
 
-    pipeline, progress = shop.pipeline(), shop.progress
-    if not shop.source.is_file():
-        raise ConfigError(
-            f"{shop.source} does not exist",
-            "write the character's facts there, paragraphs separated by blank lines",
-        )
-    planned = pipeline.plan(target, force=force)
-    if not planned:
-        progress.say(f"{target}: nothing to do, all is fresh in {shop.workspace.directory}")
-    for plan in planned:
-        verb = "will run" if plan.certain else "may run"
-        progress.say(f"{verb} {plan.stage.name}: {'; '.join(plan.reasons)}")
-    for line in shop.estimate([plan.stage.name for plan in planned]):
-        progress.say(line)
-    if dry_run or not planned:
-        return None
-    shop.preflight([plan.stage.name for plan in planned])
-    figures = None
-    with shop.workspace.lock():
-        for stage, summary, seconds in pipeline.run(target, shop.run_stage, force=force):
-            shop.tidy(stage)
-            dropped = ", ".join(f"{n} {why}" for why, n in summary.dropped.items())
-            lost = f", dropped: {dropped}" if dropped else ""
-            where = ", ".join(stage.writes)
-            progress.say(f"{stage.name}: {summary.kept} kept{lost} → {where} ({seconds:.0f} s)")
-            if summary.cost:
-                progress.say(f"  asked: {cost_line(summary.cost)}")
-            figures = summary.figures if stage.name == target else figures
-    return figures
+    return build(shop, _console(), target, force=force, dry_run=dry_run)
 
 
-def _show(shop: "Workshop", command: str, figures: dict[str, Any] | None) -> None:
-    """The table that a command ends with."""
-    from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
-    from apc_cli.reports.console import (
-        confusion_table,
-        discriminator_tables,
-        label_table,
-        sure_line,
-    )
+def _safe(text: str) -> str:
+    from apc_cli.reports.terminal import safe
 
-    if command == "train-discriminators" and figures:
-        _console().print(label_table(figures.pop("labels")))
-        for table in discriminator_tables(figures):
-            _console().print(table)
-        for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
-            if report := figures[kind].get("held out"):
-                _console().print(confusion_table(kind, report, labels))
-                shop.progress.say(sure_line(kind, report))
-    if command in ("train", "evaluate"):
-        _show_evaluation(shop)
+    return safe(text)
 
 
-def _show_evaluation(shop: "Workshop") -> None:
-    import json
-
-    from apc_cli.reports.console import evaluation_table, gain_line
-
-    report = json.loads(shop.workspace.path("evaluation.json").read_text(encoding="utf-8"))
-    _console().print(evaluation_table(report))
-    _progress().say(gain_line(report))
-    for sample in report["samples"][:3]:
-        _progress().say(f"\nQ: {sample['query']}")
-        for system in ("base", "before", "after"):
-            if system in sample:
-                _progress().say(f"  {system}: {sample[system]}")
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for part in text.split(",") if (word := part.strip())))
 
 
-def _require_adapter(shop: "Workshop") -> None:
-    from apc_cli.workshop import require
-
-    name = shop.character.character
-    command = f"apc train --character '{name}' --profile {shop.config.profile}"
-    require(shop.workspace.path("adapter"), "the adapter", command)
+def _numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers from 1 up, between commas."""
+    words = _words(text)
+    if not all(word.isdecimal() and int(word) for word in words):
+        raise ConfigError(f"--top-k {text} is no list of whole numbers", "e.g. --top-k 1,3,5,7")
+    return tuple(sorted(map(int, words)))
 
 
 def _check_output(source: Path, target: Path) -> None:

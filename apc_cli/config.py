@@ -19,6 +19,14 @@ from apc_cli.yaml_files import flatten, merge, parse_setting, read_mapping
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
+Loss = Literal[
+    "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot",
+    "aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm",
+]  # fmt: skip
+"""Trl's preference losses."""
+Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
+_DIVERGING = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop")
+Flaw = Literal["empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -107,7 +115,10 @@ class Policy(Section):
     quantization: Literal["auto", "nf4", "none"] = "auto"
     method: Literal["rag", "lcm", "eu", "vanilla"] = "rag"
     rag_top_k: Positive = 5
+    retriever: Literal["discriminator", "embedding"] = "discriminator"
+    embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
     max_new_tokens: Positive = 256
+    max_prompt_tokens: Positive = 1536
     temperature: Rate = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -123,6 +134,7 @@ class WarmUp(Section):
     """
 
     epochs: Annotated[float, Field(ge=0)] = 0
+    history_turns: Annotated[int, Field(ge=0)] = 0
     min_statements: Positive = 1
     max_statements: Positive = 3
     learning_rate: Rate = 2e-4
@@ -136,22 +148,64 @@ class WarmUp(Section):
 
 
 class Dpo(Section):
-    """Preference pairs and their optimisation."""
+    """Preference pairs and their optimisation.
+
+    A reply with a flaw of `guards` is never chosen, only rejected. Before each query stand none to
+    `history_turns` exchanges about other queries. Each of `rounds` samples with the adapter of the
+    one before and trains it further. With a `held_out_share` of the queries, training stops once
+    the accuracy on their pairs has not risen for `patience` epochs, and keeps the best epoch.
+    """
 
     max_queries: Positive = 100
     samples_per_query: Annotated[int, Field(ge=2)] = 2
+    history_turns: Annotated[int, Field(ge=0)] = 0
     pairs_per_query: Positive = 1
     min_gap: Annotated[float, Field(ge=0)] = 0.2
     max_length_ratio: Annotated[float, Field(ge=1)] | None = None
     max_nll: Rate | None = None
+    guards: tuple[Flaw, ...] = (
+        "empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"
+    )  # fmt: skip
+    rounds: Positive = 1
+    loss: Loss = "sigmoid"
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0
+    f_divergence: Divergence = "reverse_kl"
     beta: Rate = 0.1
     epochs: Rate = 10
+    held_out_share: Annotated[float, Field(ge=0, lt=1)] = 0
+    patience: Positive = 1
     learning_rate: Rate = 2e-4
     lora_rank: Positive = 128
     lora_alpha: Positive = 8
     batch_size: Positive = 8
     micro_batch_size: Positive = 1
     sft_weight: Annotated[float, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _loss_fits(self) -> Self:
+        if self.f_divergence != "reverse_kl" and self.loss not in _DIVERGING:
+            raise ValueError(f"f_divergence goes with the losses {', '.join(_DIVERGING)}")
+        if self.label_smoothing and self.loss not in ("robust", "exo_pair"):
+            raise ValueError("label_smoothing goes with the losses robust, exo_pair")
+        return self
+
+
+class Grpo(Section):
+    """Online RL with the APC score as reward; LoRA and guards are those of `dpo`.
+
+    A step samples `samples_per_query` replies to each of `queries_per_step` queries and learns from
+    them `micro_batch_size` at a time. A reply that the guards catch loses `flaw_penalty`.
+    """
+
+    max_queries: Positive = 100
+    queries_per_step: Positive = 4
+    samples_per_query: Annotated[int, Field(ge=2)] = 8
+    micro_batch_size: Positive = 8
+    flaw_penalty: Annotated[float, Field(ge=0)] = 1.0
+    loss: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
+    beta: Annotated[float, Field(ge=0)] = 0.04
+    epochs: Positive = 3
+    learning_rate: Rate = 2e-5
 
 
 class Evaluation(Section):
@@ -175,8 +229,15 @@ class Character(Section):
     evaluator: Evaluator = Evaluator()
     policy: Policy = Policy()
     warm_up: WarmUp = WarmUp()
+    algorithm: Literal["dpo", "grpo"] = "dpo"
     dpo: Dpo = Dpo()
+    grpo: Grpo = Grpo()
     evaluation: Evaluation = Evaluation()
+
+    @property
+    def sft_epochs(self) -> float:
+        """Passes of SFT before DPO; experience upload is SFT, the paper's 20 passes by default."""
+        return self.warm_up.epochs or (20 if self.policy.method == "eu" else 0)
 
 
 @dataclass(frozen=True)
@@ -193,6 +254,13 @@ class Configuration:
         for part in dotted.split("."):
             found = found[part]
         return found
+
+    def with_values(self, values: dict[str, Any], origin: str) -> "Configuration":
+        """This configuration with some values replaced, checked like a file's."""
+        merged = self.character.model_dump(mode="json")
+        merge(merged, values)
+        origins = self.origins | {key: origin for key, _ in flatten(values)}
+        return Configuration(_validate(merged, origins), origins, self.profile)
 
     def rows(self) -> Iterator[tuple[str, str, str]]:
         """(dotted key, value as YAML, origin) of every key."""

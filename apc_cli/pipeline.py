@@ -2,6 +2,7 @@
 
     wiki → statements → queries → label-data → train-discriminators
                               └→ (experience → warm-up) → build-dpo → dpo → evaluation
+                                                        └→ grpo ──────↑
 
 A stage is fresh when the content of its inputs, the configuration it depends on and its own version
 are those of its manifest entry, and its outputs are still as it wrote them.
@@ -134,7 +135,8 @@ class Pipeline:
             started(Planned(stage, tuple(reasons)))
             begin = time.monotonic()
             facts = self._facts(stage)
-            self.workspace.forget(stage.name)
+            for name in self._writers_of(stage):
+                self.workspace.forget(name)
             summary = runner(stage, fingerprint(facts))
             seconds = time.monotonic() - begin
             self.workspace.record(stage.name, self._entry(stage, facts, summary, seconds))
@@ -147,6 +149,14 @@ class Pipeline:
             "config": {key: self.config.value(key) for key in stage.keys},
             "version": stage.version,
         }
+
+    def _writers_of(self, stage: Stage) -> list[str]:
+        """The stage, and any that another configuration has write the same artifacts."""
+        return [
+            name
+            for name, entry in self.workspace.manifest().items()
+            if name == stage.name or set(stage.writes) & entry["outputs"].keys()
+        ]
 
     def _input_digest(self, name: str) -> str | None:
         return digest(self.sources[name]) if name in self.sources else self.workspace.digest(name)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from apc_cli.records import Message
 from apc_cli.yaml_files import read_mapping
 
+INSTRUCTION_LANGUAGES = ("en", "ja", "zh")
 InputStyle = Literal["released", "statement-last"]
 
 
@@ -79,10 +80,15 @@ def role_play_messages(
 ) -> list[Message]:
     """The conversation that asks a role-play model to answer `query` as the character."""
     facts = "\n".join(statements)
-    instruction = _role_play(language)["instruction"].format(character=character)
+    instruction = role_play_instruction(language, character)
     system = f"{facts}\n\n{instruction}" if facts else instruction
     turns = [*history, {"role": "user", "content": query}]
     return [{"role": "system", "content": system}, *turns]
+
+
+def role_play_instruction(language: str, character: str) -> str:
+    """What the role-play model is told after the facts."""
+    return str(_role_play(language)["instruction"]).format(character=character)
 
 
 def interview_questions(language: str) -> list[str]:

@@ -168,6 +168,41 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Violation:
+    """A statement that a reply does not honour; `cost` is 1 − P(s), in constraints."""
+
+    statement: str
+    kind: Literal["active", "passive"]
+    cost: float
+
+
+@dataclass(frozen=True)
+class JudgedReply:
+    """A reply, what the evaluator says of it, and its mean NLL per token under the base model.
+
+    `source` tells where the query is from; `violations` are Violations as mappings.
+    """
+
+    query: str
+    source: str
+    reply: str
+    nll: float
+    apc: float
+    active_reward: float
+    passive_penalty: float
+    violations: Sequence[dict[str, Any]]
+
+    @property
+    def delta(self) -> float:
+        """ΔAPC."""
+        return self.active_reward - self.passive_penalty
+
+    def count(self, kind: str) -> int:
+        """How many violations of a kind there are."""
+        return sum(found["kind"] == kind for found in self.violations)
+
+
+@dataclass(frozen=True)
 class SampledReplies:
     """Replies sampled for one query, the conversation they answer, and their APC scores.
 

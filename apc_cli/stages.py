@@ -1,12 +1,16 @@
 """The pipeline's stages: what each reads and writes, and the settings that decide its result."""
 
-from apc_cli.config import Configuration
+from apc_cli.config import Character, Configuration
 from apc_cli.pipeline import Stage
 
 SOURCE = "source text"
+ROUND = "-round-"
+"""Stands between the name of a stage and the number of its round, in all rounds but the last."""
+SHARED = frozenset({"statements", "queries", "label-data", "train-discriminators"})
+"""Stages whose result does not depend on how the character is played."""
 _WHO = ("character", "language")
 _TEACHER = ("seed", "teacher.backend", "teacher.model")
-_RETRIEVAL = ("policy.method", "policy.rag_top_k")
+_RETRIEVAL = ("policy.method", "policy.rag_top_k", "policy.retriever", "policy.embedder")
 _PROMPT = (*_RETRIEVAL, "policy.model")
 _SAMPLING = (
     "policy.quantization",
@@ -32,9 +36,18 @@ def stages_for(config: Configuration) -> list[Stage]:
     llm_keys = ("teacher.model", "teacher.label_samples")
     label_keys = llm_keys[1:] if character.teacher.backend == "openai" else ()
     judge_keys = () if own_judges else ("discriminators.relevance", "discriminators.nli")
-    start_reads = ("warm_up",) if character.warm_up.epochs else ()
+    start_reads = ("warm_up",) if character.sft_epochs else ()
     weighted = ("persona.weights",) if character.persona.weights else ()
     lora = ("dpo.lora_rank", "dpo.lora_alpha")
+    ranking_keys = (*judge_keys, *weighted)
+    trained = _rounds(character, judge_reads, start_reads, ranking_keys, lora)
+    if character.algorithm == "grpo":
+        trained = [
+            Stage("grpo", ("statements.jsonl", "queries.jsonl", *judge_reads, *start_reads),
+                  ("adapter",),
+                  (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *ranking_keys, *lora, "dpo.guards",
+                   "grpo")),
+        ]  # fmt: skip
     source_keys = () if character.persona.statements else _TEACHER
     stages = [
         Stage("statements", (SOURCE,), ("statements.jsonl",),
@@ -55,26 +68,52 @@ def stages_for(config: Configuration) -> list[Stage]:
                "warm_up.min_statements", "warm_up.max_statements")),
         Stage("warm-up", ("experience.jsonl", "statements.jsonl", *judge_reads), ("warm_up",),
               (*_WHO, *_PROMPT, "seed", *judge_keys, *lora, "policy.quantization",
-               *(f"warm_up.{key}" for key in ("epochs", "learning_rate", "batch_size")))),
-        Stage("build-dpo", ("statements.jsonl", "queries.jsonl", *judge_reads, *start_reads),
-              ("replies.jsonl", "pairs.jsonl"),
-              (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *judge_keys, *weighted,
-               *(f"dpo.{key}" for key in ("max_queries", "samples_per_query",
-                                          "pairs_per_query", "min_gap", "max_length_ratio",
-                                          "max_nll")))),
-        Stage("dpo", ("pairs.jsonl", *start_reads), ("adapter",),
-              ("character", "seed", "policy.model", "policy.quantization", *lora,
-               *(f"dpo.{key}" for key in ("beta", "epochs", "learning_rate", "batch_size",
-                                          "micro_batch_size", "sft_weight")))),
+               "policy.max_prompt_tokens",
+               *(f"warm_up.{key}" for key in ("epochs", "learning_rate", "batch_size",
+                                              "history_turns")))),
+        *trained,
         Stage("evaluation",
               tuple(dict.fromkeys(("statements.jsonl", "queries.jsonl", "adapter", *start_reads,
                                    *judge_reads, *evaluator_reads))),
               ("evaluation.json",),
-              (*_WHO, *_PROMPT, *_SAMPLING, *judge_keys, *weighted, "seed", "evaluator",
+              (*_WHO, *_PROMPT, *_SAMPLING, *ranking_keys, "seed", "evaluator",
                "evaluation", *(llm_keys if by_llm else ()))),
     ]  # fmt: skip
     warming = ("experience", "warm-up")
-    return [s for s in stages if s.name not in warming or character.warm_up.epochs]
+    return [s for s in stages if s.name not in warming or character.sft_epochs]
+
+
+def _rounds(
+    character: Character,
+    judge_reads: tuple[str, ...],
+    start_reads: tuple[str, ...],
+    ranking_keys: tuple[str, ...],
+    lora: tuple[str, ...],
+) -> list[Stage]:
+    """Sampling and training, as often as asked; the last round's artifacts have no prefix."""
+    sampling = (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *ranking_keys, "policy.max_prompt_tokens",
+                *(f"dpo.{key}" for key in (
+                    "max_queries", "samples_per_query", "history_turns", "pairs_per_query",
+                    "min_gap", "max_length_ratio", "max_nll", "guards")))  # fmt: skip
+    training = ("character", "seed", "policy.model", "policy.quantization", *lora,
+                *(f"dpo.{key}" for key in (
+                    "loss", "label_smoothing", "f_divergence", "beta", "epochs",
+                    "held_out_share", "patience", "learning_rate", "batch_size",
+                    "micro_batch_size", "sft_weight")))  # fmt: skip
+    stages, start = [], start_reads
+    for number in range(1, character.dpo.rounds + 1):
+        last = number == character.dpo.rounds
+        suffix, folder = ("", "") if last else (f"{ROUND}{number}", f"rounds/{number}/")
+        replies, pairs, adapter = (
+            folder + name for name in ("replies.jsonl", "pairs.jsonl", "adapter")
+        )
+        reads = ("statements.jsonl", "queries.jsonl", *judge_reads, *start)
+        stages += [
+            Stage(f"build-dpo{suffix}", reads, (replies, pairs), sampling),
+            Stage(f"dpo{suffix}", (pairs, *start), (adapter,), training),
+        ]
+        start = (adapter,)
+    return stages
 
 
 def shipped(*references: str) -> tuple[str, ...]:

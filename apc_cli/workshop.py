@@ -4,13 +4,14 @@ The only place where steps meet models; heavy libraries are imported when a stag
 """
 
 import shutil
-from collections.abc import Callable, Collection, Iterator
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Configuration
 from apc_cli.errors import ConfigError
+from apc_cli.histories import query_in_context
 from apc_cli.pipeline import Pipeline, Stage
 from apc_cli.progress import Progress
 from apc_cli.prompts import interview_questions, role_play_messages
@@ -25,7 +26,7 @@ from apc_cli.records import (
     Summary,
 )
 from apc_cli.splits import hold_out_queries
-from apc_cli.stages import SOURCE, shipped, stages_for
+from apc_cli.stages import ROUND, SHARED, SOURCE, shipped, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from apc_cli.teaching import Teaching
 
 _TAUGHT = {"statements", "queries", "label-data", "experience"}
-_PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "evaluation"}
+_PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "grpo", "evaluation"}
 _MODELLED = {"train-discriminators"} | _PLAYED
 
 
@@ -51,11 +52,26 @@ class Workshop:
     """
 
     def __init__(
-        self, config: Configuration, workspace: Workspace, progress: Progress, folder: Path
+        self,
+        config: Configuration,
+        workspace: Workspace,
+        progress: Progress,
+        folder: Path,
+        main: "Workshop | None" = None,
     ) -> None:
+        """`main` is the workshop whose statements, queries and judges this one uses."""
         self.config, self.character = config, config.character
         self.workspace, self.progress, self.folder = workspace, progress, folder
         self.strict, self.failed = True, 0
+        self.main = main or self
+
+    def for_method(self, method: str) -> "Workshop":
+        """The same persona played by another method, trained below this one's workspace."""
+        if method == self.character.policy.method:
+            return self
+        place = Workspace(self.workspace.path("methods"), method)
+        config = self.config.with_values({"policy": {"method": method}}, f"--methods {method}")
+        return Workshop(config, place, self.progress, self.folder, main=self)
 
     @property
     def source(self) -> Path:
@@ -70,8 +86,12 @@ class Workshop:
 
         stages = stages_for(self.config)
         judges = {name for stage in stages for name in shipped(*stage.reads)}
-        sources = {name: shipped_judge(name) for name in judges}
-        return Pipeline(stages, self.config, self.workspace, {SOURCE: self.source} | sources)
+        sources = {name: shipped_judge(name) for name in judges} | {SOURCE: self.source}
+        if self.main is not self:
+            common = [stage for stage in stages if stage.name in SHARED]
+            sources |= {n: self.main.workspace.path(n) for stage in common for n in stage.writes}
+            stages = [stage for stage in stages if stage not in common]
+        return Pipeline(stages, self.config, self.workspace, sources)
 
     def preflight(self, stages: Collection[str]) -> None:
         """Finds out what would stop these stages before any of them costs time or money.
@@ -79,12 +99,13 @@ class Workshop:
         Raises:
             ConfigError: no key for the teacher, no GPU, or weights that are not installed.
         """
+        stages = {name.partition(ROUND)[0] for name in stages}
         lists_statements = {"statements"} if self.character.persona.statements else set()
-        if _TAUGHT & set(stages) - lists_statements:
+        if _TAUGHT & stages - lists_statements:
             self.teacher  # noqa: B018 - a teacher without its key cannot be made
         if "evaluation" in stages and self._evaluated_by_llm:
             self.evaluator  # noqa: B018 - the same for an LLM that measures
-        if not _MODELLED & set(stages):
+        if not _MODELLED & stages:
             return
         from apc_cli.models.devices import pick_device
         from apc_cli.models.references import check
@@ -98,6 +119,8 @@ class Workshop:
         judges, evaluator = self.character.discriminators, self.character.evaluator
         if _PLAYED & set(stages):
             yield self.character.policy.model
+            if self.character.policy.retriever == "embedding":
+                yield self.character.policy.embedder
             if judges.source == "pretrained":
                 yield from (judges.relevance, judges.nli)
         if "train-discriminators" in stages:
@@ -107,6 +130,8 @@ class Workshop:
 
     def run_stage(self, stage: Stage, fingerprint: str) -> Summary:
         """Runs one stage; its artifacts are in the workspace afterwards."""
+        name, _, number = stage.name.partition(ROUND)
+        played = int(number or self.character.dpo.rounds)
         runners: dict[str, Callable[[str], Summary]] = {
             "statements": self._statements,
             "queries": self._queries,
@@ -114,15 +139,16 @@ class Workshop:
             "train-discriminators": self._train_discriminators,
             "experience": self._experience,
             "warm-up": self._warm_up,
-            "build-dpo": self._build_dpo,
-            "dpo": self._dpo,
+            "build-dpo": partial(self._build_dpo, number=played),
+            "dpo": partial(self._dpo, number=played),
+            "grpo": self._grpo,
             "evaluation": self._evaluation,
         }
         if not self._uses_llm:
-            return runners[stage.name](fingerprint)
+            return runners[name](fingerprint)
         with self.teaching.stage(stage.name) as account:
-            summary = account.added_to(runners[stage.name](fingerprint))
-        self.failed += summary.failed
+            summary = account.added_to(runners[name](fingerprint))
+        self.main.failed += summary.failed
         return summary
 
     def cost(self) -> dict[str, Any]:
@@ -148,6 +174,8 @@ class Workshop:
     @cached_property
     def teaching(self) -> "Teaching":
         """The LLM behind teacher and evaluator."""
+        if self.main is not self:
+            return self.main.teaching
         from apc_cli.teaching import Teaching
 
         return Teaching(self.character, self.workspace, self.progress)
@@ -160,6 +188,8 @@ class Workshop:
     @cached_property
     def teacher(self) -> "Teacher":
         """The configured teacher."""
+        if self.main is not self:
+            return self.main.teacher
         if self.character.teacher.backend == "openai":
             return self.teaching.teacher
         if self.character.language != "en":
@@ -174,6 +204,8 @@ class Workshop:
     @cached_property
     def reward(self) -> "Scorer":
         """The pair that retrieves statements and ranks replies."""
+        if self.main is not self:
+            return self.main.reward
         settings = self.character.discriminators
         if settings.source == "pretrained":
             return self._scorer(settings.relevance, settings.nli)
@@ -183,6 +215,8 @@ class Workshop:
     @cached_property
     def evaluator(self) -> "Scorer | LlmScorer":
         """The pair that measures, or the LLM that does."""
+        if self.main is not self:
+            return self.main.evaluator
         if self._evaluated_by_llm:
             return self.teaching.evaluator(strict=self.strict)
         pair = self.character.evaluator
@@ -205,37 +239,61 @@ class Workshop:
 
     def statements(self) -> list[str]:
         """The persona statements."""
-        rows = self.workspace.read_rows("statements.jsonl", Statement)
+        rows = self.main.workspace.read_rows("statements.jsonl", Statement)
         return [row.statement for row in rows]
 
     def queries(self) -> tuple[list[Query], list[Query]]:
         """(queries to train on, held-out queries)."""
-        rows = self.workspace.read_rows("queries.jsonl", Query)
+        rows = self.main.workspace.read_rows("queries.jsonl", Query)
         return hold_out_queries(
             rows, self.character.evaluation.held_out_queries, self.character.seed
         )
 
-    def conversation(self, query: str, history: tuple[Message, ...] = ()) -> list[Message]:
-        """What the role-play model is shown for a query."""
+    def conversation(
+        self,
+        query: str,
+        history: Sequence[Message] = (),
+        *,
+        method: str | None = None,
+        top_k: int | None = None,
+    ) -> list[Message]:
+        """What the role-play model is shown for a query, by the configured or another method."""
         name, language = self.character.character, self.character.language
-        shown = self.shown_statements(query)
+        shown = self.shown_statements(query, history, method=method, top_k=top_k)
         return role_play_messages(language, name, shown, query, history)
 
-    def shown_statements(self, query: str) -> list[str]:
-        """The statements that the configured method puts into the prompt."""
+    def shown_statements(
+        self,
+        query: str,
+        history: Sequence[Message] = (),
+        *,
+        method: str | None = None,
+        top_k: int | None = None,
+    ) -> list[str]:
+        """The statements that the configured, or another, method puts into the prompt."""
         policy = self.character.policy
-        if policy.method in ("vanilla", "eu"):
+        method = method or policy.method
+        if method in ("vanilla", "eu"):
             return []
-        if policy.method == "lcm":
+        if method == "lcm":
             return self.statements()
-        return self._retriever.top(query, policy.rag_top_k)
+        return self._retriever.top(query_in_context(query, history), top_k or policy.rag_top_k)
 
     @cached_property
     def _retriever(self) -> "Retriever":
         """Over the persona's statements; asked for only after they were made."""
-        from apc_cli.models.retriever import Retriever
+        if self.main is not self:
+            return self.main._retriever
+        from apc_cli.models import retriever
 
-        return Retriever(self.reward, self.character.character, self.statements())
+        policy = self.character.policy
+        if policy.retriever == "embedding":
+            from apc_cli.models.embedder import Embedder
+
+            embedder = Embedder(policy.embedder, self.character.device)
+            return retriever.by_embedding(embedder, self.statements())
+        name = self.character.character
+        return retriever.by_discriminator(self.reward, name, self.statements())
 
     def player(self, adapter: str | None = None, *, trainable: bool = False) -> "RolePlayer":
         """The role-play model with an adapter of the workspace, or as it is."""
@@ -250,10 +308,26 @@ class Workshop:
             trainable=trainable,
         )
 
+    def plain_player(self, adapter: str, dtype: str) -> "RolePlayer":
+        """The role-play model with an adapter, unquantised, as others will run it."""
+        from apc_cli.models.role_player import RolePlayer
+
+        return RolePlayer.load(
+            self.character.policy.model,
+            adapter=self.workspace.path(adapter),
+            device=self.character.device,
+            dtype=dtype,
+        )
+
+    @property
+    def algorithm(self) -> str:
+        """What trains the adapter last: also the name of its stage."""
+        return self.character.algorithm
+
     @property
     def start(self) -> str | None:
         """The adapter that DPO starts from."""
-        return "warm_up" if self.character.warm_up.epochs else None
+        return "warm_up" if self.character.sft_epochs else None
 
     def _scorer(self, relevance: str, nli: str) -> "Scorer":
         from apc_cli.models.scorer import Scorer
@@ -349,33 +423,59 @@ class Workshop:
     def _warm_up(self, fingerprint: str) -> Summary:
         from apc_cli.steps import warm_up
 
+        player = self._fresh_player()
         return warm_up.run(
-            self._fresh_player(), self.workspace.read_rows("experience.jsonl", Experience),
-            self.conversation, self.character.warm_up, self.character.seed,
+            player, self.workspace.read_rows("experience.jsonl", Experience),
+            self.conversation, self.character.warm_up, self.character.sft_epochs,
+            self.character.seed, player.room_for_prompts(self.character.policy),
             self.workspace.path(f"checkpoints/warm-up-{fingerprint[:12]}"),
             self.workspace, self.progress,
         )  # fmt: skip
 
-    def _build_dpo(self, fingerprint: str) -> Summary:
+    def _build_dpo(self, fingerprint: str, number: int) -> Summary:
         from apc_cli.steps import build_dpo
 
+        start, place = self._round(number)
+        queries, most = self.queries()[0], self.character.dpo.max_queries
+        turned = (number - 1) * most % max(1, len(queries))
         return build_dpo.run(
-            self.character.character, self.statements(), self.queries()[0], self.conversation,
-            self.player(self.start), self.reward, self.character.policy, self.character.dpo,
-            self.character.seed, fingerprint, self.workspace, self.progress,
+            self.character.character, self.statements(), queries[turned:] + queries[:turned],
+            self.conversation, self.player(start), self.reward, self.character.policy,
+            self.character.dpo, self.character.seed + 7_919 * (number - 1), fingerprint, place,
+            self.progress,
         )  # fmt: skip
 
-    def _dpo(self, fingerprint: str) -> Summary:
+    def _dpo(self, fingerprint: str, number: int) -> Summary:
         from apc_cli.steps import train
 
-        player = self.player(self.start, trainable=True) if self.start else self._fresh_player()
+        start, place = self._round(number)
+        player = self.player(start, trainable=True) if start else self._fresh_player()
         return train.run(
-            self.character.character, player,
-            self.workspace.read_rows("pairs.jsonl", PreferencePair),
+            self.character.character, player, place.read_rows("pairs.jsonl", PreferencePair),
             self.character.dpo, self.character.seed,
-            self.workspace.path(f"checkpoints/dpo-{fingerprint[:12]}"),
+            self.workspace.path(f"checkpoints/dpo-{fingerprint[:12]}"), place, self.progress,
+        )  # fmt: skip
+
+    def _grpo(self, fingerprint: str) -> Summary:
+        from apc_cli.steps import grpo
+
+        start = self.start
+        player = self.player(start, trainable=True) if start else self._fresh_player()
+        return grpo.run(
+            self.character.character, self.statements(), self.queries()[0], self.conversation,
+            player, self.reward, self.character.policy, self.character.grpo, self.character.dpo,
+            self.character.seed, self.workspace.path(f"checkpoints/grpo-{fingerprint[:12]}"),
             self.workspace, self.progress,
         )  # fmt: skip
+
+    def _round(self, number: int) -> tuple[str | None, Workspace]:
+        """(the adapter that a round starts from, where its artifacts go)."""
+        start = self.start if number == 1 else f"rounds/{number - 1}/adapter"
+        if number == self.character.dpo.rounds:
+            return start, self.workspace
+        place = Workspace(self.workspace.path("rounds"), str(number))
+        place.create()
+        return start, place
 
     def _evaluation(self, fingerprint: str) -> Summary:
         from apc_cli.steps import evaluate
@@ -388,7 +488,7 @@ class Workshop:
         return evaluate.run(
             self.character.character, self.statements(),
             [*interview_questions(self.character.language), *held_out], self.conversation,
-            players, self.evaluator, self.evaluator_name(), self.character.policy,
+            players, self.evaluator, self.evaluator_name(), self.algorithm, self.character.policy,
             self.character.evaluation, self.character.seed, self.workspace, self.progress,
         )  # fmt: skip
 

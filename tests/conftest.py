@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,25 @@ def apc(capfd, monkeypatch):
         return code, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """Where the first finished workspace is kept, for tests that start from one."""
+    return tmp_path_factory.mktemp("built")
+
+
+@pytest.fixture
+def trained(project, apc, built):
+    """The project after one `apc train`."""
+    kept = built / "workspace"
+    if kept.exists():
+        shutil.copytree(kept, project / "workspace")
+    else:
+        code, _, err = apc("train", "--character", "Mara", "--profile", "offline")
+        assert code == 0, err
+        shutil.copytree(project / "workspace", kept)
+    return project
 
 
 @pytest.fixture

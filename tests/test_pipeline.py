@@ -27,25 +27,6 @@ def digests(project):
     return {name: digest(project / "workspace" / "Mara" / name) for name in ARTIFACTS}
 
 
-@pytest.fixture(scope="session")
-def built(tmp_path_factory):
-    """Where the first finished workspace is kept, for tests that start from one."""
-    return tmp_path_factory.mktemp("built")
-
-
-@pytest.fixture
-def trained(project, apc, built):
-    """The project after one `apc train`."""
-    kept = built / "workspace"
-    if kept.exists():
-        shutil.copytree(kept, project / "workspace")
-    else:
-        code, _, err = apc("train", *OFFLINE)
-        assert code == 0, err
-        shutil.copytree(project / "workspace", kept)
-    return project
-
-
 def rows(project, name):
     path = project / "workspace" / "Mara" / name
     return [json.loads(line) for line in path.read_text().splitlines()]
@@ -215,3 +196,45 @@ def test_interrupt_and_termination_have_their_own_codes(apc_process, project, nu
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert "Traceback" not in err
+
+
+def test_two_rounds_train_the_adapter_of_the_first_on_other_queries(project, apc):
+    two = ("--set", "dpo.rounds=2", "--set", "dpo.max_queries=3", "--set", "warm_up.epochs=0",
+           "--set", "dpo.held_out_share=0.3")  # fmt: skip
+    code, _, err = apc("train", *OFFLINE, *two)
+    assert code == 0, err
+    assert err.count("held-out accuracy: {'1.0': ") == 2 and "Preference pairs (build-dpo)" in err
+    folder = project / "workspace" / "Mara"
+    first = [json.loads(x) for x in (folder / "rounds/1/replies.jsonl").read_text().splitlines()]
+    last = rows(project, "replies.jsonl")
+    assert {row["query"] for row in first} != {row["query"] for row in last}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert "rounds/1/adapter" in manifest["build-dpo"]["inputs"].keys() & manifest["dpo"]["inputs"]
+    assert digest(folder / "rounds/1/adapter") not in (None, digest(folder / "adapter"))
+    code, _, err = apc("train", *OFFLINE, *two)
+    assert code == 0 and "nothing to do" in err
+    code, _, err = apc("train", *OFFLINE, *two[2:], "--dry-run")
+    assert "rounds/1/adapter is no longer used" in err and "dpo-round-1" not in err
+
+
+def test_grpo_takes_the_place_of_dpo_and_back(trained, apc):
+    small = (
+        "--set", "grpo.queries_per_step=2", "--set", "grpo.samples_per_query=2",
+        "--set", "grpo.max_queries=4", "--set", "grpo.epochs=1", "--set", "grpo.learning_rate=0.01",
+    )  # fmt: skip
+    before = digests(trained)
+    code, _, err = apc("train", *OFFLINE, "--algorithm", "grpo", *small)
+    assert code == 0, err
+    assert "after GRPO" in err and "ΔAPC gain by GRPO" in err and "mean reward" in err
+    after = digests(trained)
+    assert after["warm_up"] == before["warm_up"] and after["adapter"] != before["adapter"]
+    manifest = json.loads((trained / "workspace/Mara/manifest.json").read_text())
+    assert manifest["grpo"]["outputs"]["adapter"] == after["adapter"] and "dpo" not in manifest
+    code, _, err = apc("evaluate", *OFFLINE, "--methods", "rag", "--samples", "1",
+                       "--queries", "held-out", "--set", "algorithm=grpo", *small)  # fmt: skip
+    assert code == 0 and "dpo" not in err and "rag + SFT + GRPO" in err, err
+    code, _, err = apc("train", *OFFLINE)
+    assert code == 0, err
+    assert digests(trained) == before
+    code, _, err = apc("train", *OFFLINE, "--algorithm", "ppo")
+    assert code == 2 and "algorithm" in err

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, AutoTokenizer
 
+from apc_cli.errors import ConfigError
 from apc_cli.models.devices import pick_device
 from apc_cli.models.references import resolve
 
@@ -18,8 +19,14 @@ class Embedder:
 
     def __init__(self, model: str = DEFAULT, device: str = "auto") -> None:
         where, options = resolve(model), {"trust_remote_code": False}
-        self._tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        encoder = AutoModel.from_pretrained(where, use_safetensors=True, **options)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(where, **options)
+            encoder = AutoModel.from_pretrained(where, use_safetensors=True, **options)
+        except (OSError, ValueError) as error:
+            first = str(error).strip().split("\n")[0]
+            raise ConfigError(
+                f"cannot load the embedding model {model}: {first}", "check policy.embedder"
+            ) from error
         self._encoder = encoder.to(pick_device(device)).eval()
 
     def embed(self, texts: Sequence[str], batch_size: int = 64) -> np.ndarray:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from apc_cli.errors import ApcError, ConfigError
+from apc_cli.histories import query_in_context
 from apc_cli.models.devices import pick_device
 from apc_cli.models.llm_scorer import LlmScorer
 from apc_cli.models.scorer import Scorer
@@ -61,10 +62,15 @@ def score_shard(scorer: Scorer | LlmScorer, shard: Shard, explain: bool) -> Scor
         else:
             groups.setdefault((item.character, item.statements), []).append(index)
     for (who, statements), members in groups.items():
-        replies = [(rows[i]["query"], rows[i]["response"]) for i in members]
+        replies = [_judged(rows[i]) for i in members]
         for i, score in zip(members, scorer.score_all(who, statements, replies), strict=True):
             rows[i] |= score.row(explain=explain)
     return rows, scorer.truncated - before
+
+
+def _judged(row: dict[str, Any]) -> tuple[str, str]:
+    """The query as judges are shown it, and the reply."""
+    return query_in_context(row["query"], row.get("history") or ()), row["response"]
 
 
 def in_process(recipe: Recipe, device: str) -> Callable[[Iterable[Shard]], Iterator[Scored]]:

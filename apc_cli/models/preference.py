@@ -1,5 +1,6 @@
 """APC-based DPO: preference pairs become a LoRA adapter (paper section 4.3), by trl and peft."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from transformers import EarlyStoppingCallback
 from trl import DPOConfig, DPOTrainer
 
-from apc_cli.errors import ApcError
+from apc_cli.errors import ApcError, DataError
 from apc_cli.models import trainers
 from apc_cli.models.lean_training import lean
 from apc_cli.models.role_player import RolePlayer
@@ -19,7 +21,10 @@ from apc_cli.records import PreferencePair
 
 @dataclass(frozen=True)
 class PreferenceSettings:
-    """DPO's own numbers; `sft_weight` adds the chosen replies' NLL, against drifting off."""
+    """DPO's own numbers; `sft_weight` adds the chosen replies' NLL, against drifting off.
+
+    With a `held_out_share` of the prompts, training stops early: see `config.Dpo`.
+    """
 
     beta: float
     epochs: float
@@ -28,6 +33,11 @@ class PreferenceSettings:
     micro_batch_size: int
     sft_weight: float
     seed: int
+    loss: str = "sigmoid"
+    label_smoothing: float = 0.0
+    f_divergence: str = "reverse_kl"
+    held_out_share: float = 0.0
+    patience: int = 1
 
 
 def fit_preferences(
@@ -36,14 +46,18 @@ def fit_preferences(
     settings: PreferenceSettings,
     checkpoints: Path,
     progress: Progress,
-) -> None:
+) -> dict[str, Any]:
     """Trains the player's adapter in place; the adapter as it came is the reference.
+
+    Returns:
+        Figures of the held-out pairs, where any are held out.
 
     Raises:
         ApcError: after training, the model's outputs are what they were.
     """
-    rows = [_row(player, pair) for pair in pairs]
+    train, held_out = _split(pairs, settings.held_out_share, settings.seed)
     micro = min(settings.micro_batch_size, settings.batch_size)
+    losses = [settings.loss, "sft"] if settings.sft_weight else [settings.loss]
     config = DPOConfig(
         **trainers.common_arguments(
             player,
@@ -52,25 +66,71 @@ def fit_preferences(
             learning_rate=settings.learning_rate,
             seed=settings.seed,
         ),
+        **(trainers.best_epoch_arguments("eval_rewards/accuracies") if held_out else {}),
         beta=settings.beta,
         per_device_train_batch_size=micro,
+        per_device_eval_batch_size=1,  # trl averages over batches: exact only if all are equal
         gradient_accumulation_steps=max(1, settings.batch_size // micro),
         precompute_ref_log_probs=True,
-        loss_type=["sigmoid", "sft"] if settings.sft_weight else ["sigmoid"],
+        loss_type=losses,
         loss_weights=[1.0, settings.sft_weight] if settings.sft_weight else None,
+        label_smoothing=settings.label_smoothing,
+        f_divergence_type=settings.f_divergence,
     )
     probe = player.prompt_text(pairs[0].prompt)
     before = _next_token_logits(player, probe)
     trainer = _LeanReferences(
         model=player.model,
         args=config,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=Dataset.from_list([_row(player, pair) for pair in train]),
+        eval_dataset=(
+            Dataset.from_list([_row(player, pair) for pair in held_out]) if held_out else None
+        ),
         processing_class=player.tokenizer,
+        callbacks=[EarlyStoppingCallback(settings.patience)] if held_out else None,
     )
     with lean(trainer, pairs=True):
         trainers.run(trainer, checkpoints, "DPO", progress)
     if torch.equal(before, _next_token_logits(player, probe)):
         raise ApcError("DPO changed the adapter but no output of the model")
+    return _accuracies(trainer, len(held_out))
+
+
+def _split(
+    pairs: Sequence[PreferencePair], share: float, seed: int
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """(pairs to train on, pairs held out); all pairs of one query are on one side.
+
+    Raises:
+        DataError: there are too few queries for both sides.
+    """
+    if not share:
+        return list(pairs), []
+    queries = sorted({pair.prompt[-1]["content"] for pair in pairs})
+    random.Random(f"preferences {seed}").shuffle(queries)
+    apart = set(queries[: max(1, round(share * len(queries)))])
+    sides: tuple[list[PreferencePair], list[PreferencePair]] = ([], [])
+    for pair in pairs:
+        sides[pair.prompt[-1]["content"] in apart].append(pair)
+    if not sides[0]:
+        raise DataError(
+            f"{len(queries)} queries with pairs are too few to hold out {share:.0%} of them",
+            "lower dpo.held_out_share, or raise dpo.max_queries",
+        )
+    return sides
+
+
+def _accuracies(trainer: DPOTrainer, held_out: int) -> dict[str, Any]:
+    """The accuracy on held-out pairs by epoch, and which epoch was kept; nothing without any."""
+    if not held_out:
+        return {}
+    by_epoch = {
+        str(round(entry["epoch"], 2)): round(entry["eval_rewards/accuracies"], 4)
+        for entry in trainer.state.log_history
+        if "eval_rewards/accuracies" in entry
+    }
+    best = max(by_epoch, key=lambda epoch: (by_epoch[epoch], -float(epoch)))
+    return {"held-out pairs": held_out, "held-out accuracy": by_epoch, "epoch kept": best}
 
 
 class _LeanReferences(DPOTrainer):

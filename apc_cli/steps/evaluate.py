@@ -8,7 +8,7 @@ from apc_cli.config import Evaluation, Policy
 from apc_cli.models.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, Score, Summary
 from apc_cli.reports.statistics import bootstrap_interval, paired_gain
-from apc_cli.reports.style import distinct_2, flaws, length
+from apc_cli.reports.style import FLAWS, distinct_2, flaws, length
 
 if TYPE_CHECKING:
     from apc_cli.models.scorer import Scorer
@@ -33,6 +33,7 @@ def run(
     players: Mapping[str, Callable[[], RolePlayer]],
     evaluator: "Scorer",
     evaluator_name: dict[str, str],
+    algorithm: str,
     policy: Policy,
     settings: Evaluation,
     seed: int,
@@ -63,7 +64,7 @@ def run(
     means = {name: _query_means(found) for name, found in answers.items()}
     gain = paired_gain(means["before"], means["after"], settings.resamples, seed)
     report["gain"] = asdict(gain)
-    report |= {"evaluator": evaluator_name, "queries": len(queries)}
+    report |= {"evaluator": evaluator_name, "queries": len(queries), "algorithm": algorithm}
     report["samples"] = [
         {"query": query} | {name: found.replies[i][0] for name, found in answers.items()}
         for i, query in enumerate(queries)
@@ -107,10 +108,7 @@ def _figures(character: str, answers: Answers, resamples: int, seed: int) -> dic
     def mean(values: Sequence[float]) -> float:
         return round(sum(values) / len(values), 4)
 
-    shares = {
-        kind: mean([float(kind in found) for found in problems])
-        for kind in ("empty", "repeated", "third person", "as an AI")
-    }
+    shares = {kind: mean([float(kind in found) for found in problems]) for kind in FLAWS}
     return {
         "delta": mean([s.delta for s in scores]),
         "ci95": [round(x, 4) for x in bootstrap_interval(_query_means(answers), resamples, seed)],

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.errors import ApcError, DataError
+from apc_cli.histories import HISTORY_HINT, is_history
 from apc_cli.records import Item
 from apc_cli.row_files import RowFile
 from apc_cli.scored_files import Sink
@@ -163,6 +164,8 @@ def _problem(row: dict[str, Any], place: str) -> DataError | None:
             return DataError(f"{place}: `{key}` must be text", _ROW_HINT)
     if not isinstance(row.get("character"), str | None):
         return DataError(f"{place}: `character` must be text", _ROW_HINT)
+    if not is_history(row.get("history") or []):
+        return DataError(f"{place}: `history` is none", HISTORY_HINT)
     statements = row.get("statements")
     if statements is None:
         return None

@@ -8,6 +8,7 @@ from apc_cli.config import Dpo
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.preference import PreferenceSettings, fit_preferences
 from apc_cli.records import PreferencePair, Summary
+from apc_cli.reports.adapter_card import adapter_card
 
 if TYPE_CHECKING:
     from apc_cli.models.role_player import RolePlayer
@@ -26,7 +27,7 @@ def run(
     progress: "Progress",
 ) -> Summary:
     """Writes adapter/, which plain peft loads, with its model card."""
-    fit_preferences(
+    figures = fit_preferences(
         player,
         pairs,
         PreferenceSettings(
@@ -37,6 +38,11 @@ def run(
             micro_batch_size=settings.micro_batch_size,
             sft_weight=settings.sft_weight,
             seed=seed,
+            loss=settings.loss,
+            label_smoothing=settings.label_smoothing,
+            f_divergence=settings.f_divergence,
+            held_out_share=settings.held_out_share,
+            patience=settings.patience,
         ),
         checkpoints,
         progress,
@@ -44,32 +50,13 @@ def run(
     with workspace.new_directory("adapter") as directory:
         save_adapter(player.model, directory, base=player.reference)
         player.tokenizer.save_pretrained(directory)
-        card = model_card(character, player.reference, len(pairs), settings)
+        card = adapter_card(
+            character, player.reference, "DPO", f"{len(pairs)} preference pairs whose replies were",
+            {"LoRA rank / alpha": f"{settings.lora_rank} / {settings.lora_alpha}",
+             "loss": settings.loss, "β": settings.beta, "epochs": settings.epochs,
+             "learning rate": settings.learning_rate},
+        )  # fmt: skip
         (directory / "README.md").write_text(card, encoding="utf-8")
-    return Summary(len(pairs))
-
-
-def model_card(character: str, base: str, pairs: int, settings: Dpo) -> str:
-    """The adapter's README with the front matter that model hubs read."""
-    return f"""---
-base_model: {base}
-library_name: peft
-pipeline_tag: text-generation
-tags: [role-play, dpo, lora]
----
-# {character}
-
-A LoRA adapter that plays {character}, trained by DPO on {pairs} preference pairs whose replies were
-ranked by their APC score (active-passive constraints, NeurIPS 2024).
-
-| setting | value |
-|---|---|
-| LoRA rank / alpha | {settings.lora_rank} / {settings.lora_alpha} |
-| β | {settings.beta} |
-| epochs | {settings.epochs} |
-| learning rate | {settings.learning_rate} |
-
-Load it with `peft.AutoPeftModelForCausalLM.from_pretrained(DIRECTORY)`, or talk to it with
-`apc chat`. The base model's licence applies. `evaluation.json`, beside this folder, says how
-faithful it is.
-"""
+    for name, value in figures.items():
+        progress.say(f"{name}: {value}")
+    return Summary(len(pairs), figures=figures)

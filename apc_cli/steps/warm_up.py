@@ -1,10 +1,12 @@
 """Faithful answers become the adapter that DPO starts from (experience upload)."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apc_cli.config import WarmUp
+from apc_cli.histories import earlier_turns, fitting
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.experience import upload_experience
 from apc_cli.records import Experience, Message, Summary
@@ -18,9 +20,11 @@ if TYPE_CHECKING:
 def run(
     player: "RolePlayer",
     experience: Sequence[Experience],
-    conversation: Callable[[str], Sequence[Message]],
+    conversation: Callable[[str, Sequence[Message]], list[Message]],
     settings: WarmUp,
+    epochs: float,
     seed: int,
+    max_prompt_tokens: int,
     checkpoints: Path,
     workspace: "Workspace",
     progress: "Progress",
@@ -28,8 +32,8 @@ def run(
     """Writes warm_up/."""
     upload_experience(
         player,
-        [(conversation(row.query), row.response) for row in experience],
-        epochs=settings.epochs,
+        _dialogues(player, experience, conversation, settings, seed, max_prompt_tokens),
+        epochs=epochs,
         learning_rate=settings.learning_rate,
         batch_size=settings.batch_size,
         seed=seed,
@@ -39,3 +43,23 @@ def run(
     with workspace.new_directory("warm_up") as directory:
         save_adapter(player.model, directory, base=player.reference)
     return Summary(len(experience))
+
+
+def _dialogues(
+    player: "RolePlayer",
+    experience: Sequence[Experience],
+    conversation: Callable[[str, Sequence[Message]], list[Message]],
+    settings: WarmUp,
+    seed: int,
+    max_prompt_tokens: int,
+) -> list[tuple[list[Message], str]]:
+    """(conversation, answer) of each row, after as many others as `history_turns` allows."""
+    exchanges = [(row.query, row.response) for row in experience]
+    found = []
+    for row in experience:
+        history = earlier_turns(row.query, exchanges, settings.history_turns, seed)
+        prompt = fitting(
+            partial(conversation, row.query), history, player.count_tokens, max_prompt_tokens
+        )
+        found.append((prompt, row.response))
+    return found

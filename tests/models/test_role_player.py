@@ -2,12 +2,14 @@
 
 import shutil
 import threading
+from typing import get_args
 
 import pytest
 import torch
 from quiet import Quiet
 from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 
+from apc_cli.config import Loss
 from apc_cli.errors import ConfigError, DataError
 from apc_cli.models.adapters import add_lora, save_adapter
 from apc_cli.models.experience import upload_experience
@@ -196,6 +198,60 @@ def test_dpo_raises_the_chosen_over_the_rejected_and_plain_peft_loads_it(models,
     ids = player.tokenizer(player.prompt_text(TALK), return_tensors="pt").input_ids
     with torch.no_grad():
         torch.testing.assert_close(plain(input_ids=ids).logits[0, -1], logits(player))
+
+
+@pytest.mark.parametrize("loss", [name for name in get_args(Loss) if name != "sigmoid"])
+def test_every_loss_of_the_configuration_trains(models, tmp_path, loss):
+    player, smooth = adapted(models), 0.1 if loss in ("robust", "exo_pair") else 0.0
+    before = logits(player)
+    changed = settings(loss=loss, label_smoothing=smooth, epochs=1, sft_weight=0.0)
+    assert fit_preferences(player, pairs(4), changed, tmp_path / "dpo", Quiet()) == {}
+    assert torch.isfinite(logits(player)).all() and not torch.equal(logits(player), before)
+
+
+@pytest.mark.parametrize("divergence", ["forward_kl", "js_divergence", "alpha_divergence"])
+def test_every_divergence_is_another_objective(models, tmp_path, divergence):
+    plain, other = adapted(models), adapted(models)
+    fit_preferences(plain, pairs(4), settings(), tmp_path / "a", Quiet())
+    fit_preferences(other, pairs(4), settings(f_divergence=divergence), tmp_path / "b", Quiet())
+    assert not torch.allclose(logits(plain), logits(other), atol=1e-4)
+
+
+STOPPING = {"held_out_share": 0.5, "patience": 1, "epochs": 6}
+
+
+def test_training_stops_when_held_out_pairs_are_no_longer_won(models, tmp_path):
+    player = adapted(models)
+    found = fit_preferences(player, pairs(), settings(**STOPPING), tmp_path / "dpo", Quiet())
+    accuracies = found["held-out accuracy"]
+    assert found["held-out pairs"] == 4 and len(accuracies) < 6
+    assert accuracies[found["epoch kept"]] == max(accuracies.values()) == 1.0
+    assert list(accuracies)[-2] == found["epoch kept"], "one epoch of patience"
+    kept = tmp_path / "dpo" / f"checkpoint-{int(float(found['epoch kept']))}"
+    best = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32", adapter=kept)
+    torch.testing.assert_close(logits(player), logits(best))
+
+
+def test_a_halted_training_with_held_out_pairs_goes_on_to_the_same(models, tmp_path):
+    whole, halted, resumed = adapted(models), adapted(models), adapted(models)
+    slow = settings(**STOPPING | {"patience": 2}, learning_rate=1e-3)
+    expected = fit_preferences(whole, pairs(), slow, tmp_path / "whole", Quiet())
+
+    class Stop(Quiet):
+        def advance(self, steps=1, note=""):
+            super().advance(steps, note)
+            if sum(self.steps) == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_preferences(halted, pairs(), slow, tmp_path / "halted", Stop())
+    assert fit_preferences(resumed, pairs(), slow, tmp_path / "halted", Quiet()) == expected
+    torch.testing.assert_close(logits(resumed), logits(whole), rtol=0, atol=0)
+
+
+def test_too_few_queries_to_hold_any_out_is_told(models, tmp_path):
+    with pytest.raises(DataError, match="too few"):
+        fit_preferences(adapted(models), pairs(1), settings(**STOPPING), tmp_path / "dpo", Quiet())
 
 
 def test_dpo_reads_each_prompt_once_for_the_reference_and_in_training(models, tmp_path):

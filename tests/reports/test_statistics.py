@@ -2,7 +2,7 @@
 
 import pytest
 
-from apc_cli.reports.statistics import bootstrap_interval, paired_gain
+from apc_cli.reports.statistics import bootstrap_interval, holm, paired_gain
 
 
 def test_the_interval_of_a_constant_is_the_constant():
@@ -36,3 +36,10 @@ def test_nothing_can_be_said_of_one_query_or_of_no_change():
 def test_gain_is_per_query():
     gain = paired_gain([1.0, 3.0], [2.0, 4.0], 50, 0)
     assert (gain.delta, gain.ci95) == (1.0, (1.0, 1.0))
+
+
+def test_holm_by_hand():
+    # 3 · 0.01, then 2 · 0.03, then 1 · 0.04 raised to what came before it
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

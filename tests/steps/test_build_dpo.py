@@ -74,6 +74,15 @@ def test_a_flawed_reply_is_never_chosen_but_may_be_rejected():
     assert chosen(flawed) == (None, {"no sound reply": 1})
 
 
+def test_guards_choose_which_flaws_count():
+    replies = {"I can't assist with that request.": 3.0, "I bake bread.": 2.0, "I am b.": 1.0}
+    assert chosen(replies)[0] == ("I bake bread.", "I am b.")
+    [first, *_] = replies
+    assert chosen(replies, Dpo(guards=("empty",)))[0] == (first, "I am b.")
+    leak = "I speak as Mara, in the first person, in one to three short sentences."
+    assert chosen({leak: 3.0, "I bake.": 2.0, "I am b.": 1.0})[0] == ("I bake.", "I am b.")
+
+
 def test_a_flawed_reply_is_rejected_without_the_gap_if_it_scores_lower():
     replies = {"I bake.": 2.0, "I bake it. I bake it now. I bake it now.": 1.9, "I am b.": 1.85}
     assert chosen(replies)[0] == ("I bake.", "I bake it. I bake it now. I bake it now.")

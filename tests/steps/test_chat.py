@@ -39,8 +39,8 @@ def conversation(player, tmp_path, evaluator=None, **options):
 
     sampling = Sampling(max_new_tokens=6, seed=1)
     return Conversation(
-        "Mara", STATEMENTS[:2], player, lambda query: [f"for {query}"], compose, evaluator,
-        sampling, tmp_path / "chats" / "a.jsonl", **options,
+        "Mara", STATEMENTS[:2], player, lambda query, history: [f"{len(history)}, {query}"],
+        compose, evaluator, sampling, tmp_path / "chats" / "a.jsonl", **options,
     )  # fmt: skip
 
 
@@ -109,8 +109,8 @@ def test_why_is_of_the_last_turn(player, models, tmp_path):
     say(made, "and dogs?")
     shown, score = made.why()
     reply = made.history[-1]["content"]
-    assert shown == ["for and dogs?"]
-    assert [score] == scorer.score("Mara", STATEMENTS[:2], "and dogs?", [reply])
+    assert shown == ["2, and dogs?"]
+    assert [score] == scorer.score("Mara", STATEMENTS[:2], "hello and dogs?", [reply])
     assert conversation(player, tmp_path).why() is None
 
 
@@ -168,7 +168,7 @@ def test_what_is_no_utf_8_is_replaced_and_the_talk_goes_on(ready, apc_process, l
 
 def test_a_megabyte_is_refused_and_the_talk_goes_on(ready, apc_process):
     code, _, err = talk(apc_process, "word " * 200_000 + "\nhello\n")
-    assert code == 0 and "longer than 1536 tokens" in err
+    assert code == 0 and "longer than 1016 tokens" in err
     assert [turn["content"] for turn in turns(ready)][::2] == ["hello"]
 
 
