@@ -25,10 +25,6 @@ from apc_cli.models.chat_replies import Completion, Failure
 from apc_cli.models.chat_store import Store
 from apc_cli.models.chat_terms import Terms
 
-# Workers that start together keep in step where a server's latency is even, and then all wait for
-# each other's processing.
-_RAMP = 0.004
-
 Deliver = Callable[[str, Completion | Failure], None]
 """Called with an item's key and what came of it."""
 
@@ -63,8 +59,8 @@ class OnlineRun:
         queue = iter(missing.items())
         async with self._endpoint.client(self._patience.deadline) as client:
             workers = [
-                asyncio.create_task(self._work(client, queue, deliver, number * _RAMP))
-                for number in range(min(self._concurrency, len(missing)))
+                asyncio.create_task(self._work(client, queue, deliver))
+                for _ in range(min(self._concurrency, len(missing)))
             ]
             with _signals_as_cancellation():
                 try:
@@ -81,11 +77,9 @@ class OnlineRun:
         client: openai.AsyncOpenAI,
         queue: Iterator[tuple[str, str]],
         deliver: Deliver,
-        pause: float,
     ) -> None:
-        """Takes items from the queue, after a pause, until it is empty or an error ends the run."""
+        """Takes items from the queue until it is empty or an error ends the run."""
         try:
-            await asyncio.sleep(pause)
             for key, body in queue:
                 answer = await self._settle(client, key, body)
                 if answer is None:
