@@ -154,18 +154,20 @@ class BatchRun:
             raise refused(batch, self._endpoint)
         lost = Failure(f"the batch is {batch.status} without this item", temporary=True)
         dialect = self._terms.dialect
-        answers = {
-            key: self._settle(key, body, outcomes.get(key, lost), dialect)
-            for key, body in plan.items.items()
-        }
+        answers = await asyncio.gather(
+            *(
+                self._settle(key, body, outcomes.get(key, lost), dialect)
+                for key, body in plan.items.items()
+            )
+        )
         self._close(plan, batch.status)
-        return {key: answer for key, answer in answers.items() if answer}
+        return {key: answer for key, answer in zip(plan.items, answers, strict=True) if answer}
 
     def _close(self, plan: _Plan, status: str) -> None:
         self._note(_DONE + plan.name, status)
         self._meter.landed(len(plan.items))
 
-    def _settle(
+    async def _settle(
         self, key: str, body: str, outcome: Outcome, dialect: Dialect
     ) -> Completion | Failure | None:
         """The item's answer; None when it is to be asked again."""
@@ -173,7 +175,7 @@ class BatchRun:
             outcome = self._terms.adapt(dialect, dialect.options(body), outcome)
         match outcome:
             case Delivered():
-                return self._store.keep(key, body, outcome.raw, BATCH_DISCOUNT)
+                return await self._store.keep(key, body, outcome.raw, BATCH_DISCOUNT)
             case Failure():
                 return outcome
             case Fatal():

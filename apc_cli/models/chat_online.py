@@ -73,7 +73,10 @@ class OnlineRun:
                 raise error
 
     async def _work(
-        self, client: openai.AsyncOpenAI, queue: Iterator[tuple[str, str]], deliver: Deliver
+        self,
+        client: openai.AsyncOpenAI,
+        queue: Iterator[tuple[str, str]],
+        deliver: Deliver,
     ) -> None:
         """Takes items from the queue until it is empty or an error ends the run."""
         try:
@@ -100,17 +103,17 @@ class OnlineRun:
                     strikes, outcome, key, body
                 )
             else:
-                answer = self._conclude(outcome, key, body)
+                answer = await self._conclude(outcome, key, body)
             if answer:
                 return answer
         return None
 
-    def _conclude(self, outcome: Outcome, key: str, body: str) -> Completion | Failure | None:
+    async def _conclude(self, outcome: Outcome, key: str, body: str) -> Completion | Failure | None:
         """What the outcome means for the item; None when it is to be asked again at once."""
         match outcome:
             case Delivered():
                 self._gate.succeeded()
-                return self._store.keep(key, body, outcome.raw)
+                return await self._store.keep(key, body, outcome.raw)
             case Failure():
                 self._gate.succeeded()
                 return outcome

@@ -1,5 +1,7 @@
 """Between a run and the journal: what is written is counted, and free of the secret."""
 
+import asyncio
+
 from apc_cli.models.chat_costs import Meter
 from apc_cli.models.chat_endpoint import Endpoint
 from apc_cli.models.chat_estimates import estimated_usage
@@ -20,11 +22,19 @@ class Store:
         raw = self.journal.get(key)
         return None if raw is None else _answer(raw)
 
-    def keep(self, key: str, body: str, raw: str, factor: float = 1.0) -> Completion | Failure:
-        """Stores a reply that was paid for, at `factor` times the price, and gives what counts."""
+    async def keep(
+        self, key: str, body: str, raw: str, factor: float = 1.0
+    ) -> Completion | Failure:
+        """Stores a reply that was paid for, at `factor` times the price, and gives what counts.
+
+        A thread waits for the disk, so that other replies can arrive meanwhile.
+        """
         self._meter.paid(usage_of(raw) or estimated_usage(body, raw), factor)
         clean = self._endpoint.without_secret
-        return _answer(self.journal.put(key, clean(body), clean(raw), self._endpoint.name))
+        name = self._endpoint.name
+        return _answer(
+            await asyncio.to_thread(self.journal.put, key, clean(body), clean(raw), name)
+        )
 
     def keep_unreadable(self, key: str, body: str, raw: str) -> None:
         """Stores what came in place of a reply, for whoever wants to know; it is never used."""

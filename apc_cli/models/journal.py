@@ -55,7 +55,8 @@ class Journal:
             DataError: it is no journal, or one of a newer apc.
         """
         self._path = path
-        self._lock = threading.Lock()
+        self._lock, self._sync_lock = threading.Lock(), threading.Lock()
+        self._synced_to = 0
         self._index: dict[str, _Place] = {}
         self._read_to = 0
         self._broken: ApcError | None = None
@@ -102,15 +103,17 @@ class Journal:
         """
         record = {"key": key, "server": server, "request": request_json, "reply": raw_reply_text}
         line = line_of(record)
-        with self._lock, self._explained(), self._alone():
-            if self._broken:
-                raise self._broken
-            self._read_new()
-            earlier = self._reply(key)
-            if earlier is not None:
-                return earlier
-            self._append(line)
-            self._read_new()
+        with self._explained():
+            with self._lock, self._alone():
+                self._read_new()
+                earlier = self._reply(key)
+                if earlier is None:
+                    self._append(line)
+                    self._read_new()
+                end = self._read_to
+            self._sync(end)
+        if earlier is not None:
+            return earlier
         return json.loads(line[TEXT_AT:])["reply"]
 
     def close(self) -> None:
@@ -127,6 +130,7 @@ class Journal:
         """Reads everything; a torn last line is moved away, so that the next one starts cleanly."""
         if os.fstat(self._file).st_size == 0:
             self._append(line_of(HEADER))
+            self._sync(os.fstat(self._file).st_size)
             sync_directory(self._path.parent)
         self._read_new()
         size = os.fstat(self._file).st_size
@@ -191,7 +195,7 @@ class Journal:
         return record
 
     def _append(self, line: bytes) -> None:
-        """One write and one sync; after a failed sync nothing more is stored.
+        """One write; it counts when it is synced.
 
         A write that failed half-way, here or in a process that died, leaves a torn line: then a
         newline comes first, and the fragment is a damaged record of its own.
@@ -199,13 +203,28 @@ class Journal:
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             line = b"\n" + line
+        if self._broken:
+            raise self._broken
         if os.write(self._file, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        try:
-            os.fsync(self._file)
-        except OSError as error:  # what a failed sync has lost, a second one does not find
-            self._broken = self._unusable(error.strerror or str(error))
-            raise
+
+    def _sync(self, end: int) -> None:
+        """Makes everything up to `end` durable; threads that wait here share one sync.
+
+        After a failed sync nothing more is stored.
+        """
+        with self._sync_lock:
+            if self._broken:
+                raise self._broken
+            if self._synced_to >= end:
+                return
+            size = os.fstat(self._file).st_size
+            try:
+                os.fsync(self._file)
+            except OSError as error:  # what a failed sync has lost, a second one does not find
+                self._broken = self._unusable(error.strerror or str(error))
+                raise
+            self._synced_to = size
 
     def _quarantine(self, line: bytes) -> None:
         """Keeps a copy of what cannot be used, once."""
