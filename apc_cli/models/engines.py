@@ -66,10 +66,12 @@ def score_shard(scorer: Scorer, shard: Shard, explain: bool) -> Scored:
     return rows, scorer.truncated - before
 
 
-def in_process(recipe: Recipe, device: str) -> Callable[[Iterable[Shard]], Iterator[Scored]]:
+def in_process(
+    recipe: Recipe, device: str, threads: int | None = None
+) -> Callable[[Iterable[Shard]], Iterator[Scored]]:
     """One model in this process; on a GPU, one shard is tokenised while another is judged."""
     scorer = recipe.scorer(device)
-    threads = 2 if pick_device(device).type == "cuda" else 1
+    threads = threads or (2 if pick_device(device).type == "cuda" else 1)
 
     def run(shards: Iterable[Shard]) -> Iterator[Scored]:
         if threads == 1:
@@ -77,7 +79,11 @@ def in_process(recipe: Recipe, device: str) -> Callable[[Iterable[Shard]], Itera
             return
         with ThreadPoolExecutor(threads) as pool:
             work = partial(score_shard, scorer, explain=recipe.explain)
-            yield from in_order(pool, work, shards, threads + 1)
+            seen = scorer.truncated  # what each shard counted includes the shard beside it
+            for rows, _ in in_order(pool, work, shards, threads + 1):
+                now = scorer.truncated
+                yield rows, now - seen
+                seen = now
 
     return run
 
@@ -151,8 +157,11 @@ def on_ray(
             num_gpus=1 if device == "cuda" else 0,
             num_cpus=1,
         )
-        for answer in made.iter_rows():
-            yield json.loads(answer["rows"]), int(answer["truncated"])
+        try:
+            for answer in made.iter_rows():
+                yield json.loads(answer["rows"]), int(answer["truncated"])
+        finally:
+            spool.unlink(missing_ok=True)
 
     return run
 
