@@ -73,16 +73,23 @@ def _judged(row: dict[str, Any]) -> tuple[str, str]:
     return query_in_context(row["query"], row.get("history") or ()), row["response"]
 
 
-def in_process(recipe: Recipe, device: str) -> Callable[[Iterable[Shard]], Iterator[Scored]]:
+def in_process(
+    recipe: Recipe, device: str, threads: int | None = None
+) -> Callable[[Iterable[Shard]], Iterator[Scored]]:
     """One model in this process; on a GPU, one shard is tokenised while another is judged."""
     scorer = recipe.scorer(device)
-    if pick_device(device).type != "cuda":
+    threads = threads or (2 if pick_device(device).type == "cuda" else 1)
+    if threads == 1:
         return one_by_one(scorer, recipe.explain)
 
     def run(shards: Iterable[Shard]) -> Iterator[Scored]:
-        with ThreadPoolExecutor(2) as pool:
+        with ThreadPoolExecutor(threads) as pool:
             work = partial(score_shard, scorer, explain=recipe.explain)
-            yield from in_order(pool, work, shards, 3)
+            seen = scorer.truncated  # what each shard counted includes the shard beside it
+            for rows, _ in in_order(pool, work, shards, threads + 1):
+                now = scorer.truncated
+                yield rows, now - seen
+                seen = now
 
     return run
 
@@ -163,8 +170,11 @@ def on_ray(
             num_gpus=1 if device == "cuda" else 0,
             num_cpus=1,
         )
-        for answer in made.iter_rows():
-            yield json.loads(answer["rows"]), int(answer["truncated"])
+        try:
+            for answer in made.iter_rows():
+                yield json.loads(answer["rows"]), int(answer["truncated"])
+        finally:
+            spool.unlink(missing_ok=True)
 
     return run
 

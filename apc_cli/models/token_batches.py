@@ -7,6 +7,7 @@ batches hold texts of like length, so that little or nothing is padded.
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class TokenReader:
         self._tokenizer, self._max_tokens = tokenizer, max_tokens
         self._threads = threads or min(16, os.cpu_count() or 1)
         self._backend: Any = None
+        self._lock = Lock()
 
     def read(self, texts: Sequence[str]) -> list[Ids]:
         """int32 ids of each text, as the tokenizer itself would give them."""
@@ -54,17 +56,19 @@ class TokenReader:
     def _read(self, texts: Sequence[str]) -> list[Ids]:
         limit = self._max_tokens * _LONGEST_TOKEN
         encoded = self._own_backend().encode_batch_fast([text[:limit] for text in texts])
-        self.truncated += sum(bool(one.overflowing) for one in encoded)
+        with self._lock:
+            self.truncated += sum(bool(one.overflowing) for one in encoded)
         return [np.asarray(one.ids, np.int32) for one in encoded]
 
     def _own_backend(self) -> Any:
         """A copy that always truncates: whoever trains with the tokenizer changes its settings."""
-        if self._backend is None:
-            backend = self._tokenizer.backend_tokenizer
-            self._backend = type(backend).from_str(backend.to_str())
-            self._backend.no_padding()
-            self._backend.enable_truncation(self._max_tokens)
-        return self._backend
+        with self._lock:
+            if self._backend is None:
+                backend = self._tokenizer.backend_tokenizer
+                self._backend = type(backend).from_str(backend.to_str())
+                self._backend.no_padding()
+                self._backend.enable_truncation(self._max_tokens)
+            return self._backend
 
 
 def batches(lengths: Sequence[int], budget: int, *, padded: bool) -> Iterator[list[int]]:

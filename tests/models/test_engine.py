@@ -230,6 +230,5 @@ def test_relevance_is_read_once_a_query_and_forgotten_between_shards(models, tmp
     assert asked == [4]
     scorer.score_all("Mara", ["a", "c"], replies)
     assert asked == [4, 2]
-    scorer.forget()
-    scorer.score_all("Mara", ["a"], replies[:2])
+    scorer.for_shard().score_all("Mara", ["a"], replies[:2])
     assert asked == [4, 2, 1]

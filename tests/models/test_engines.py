@@ -74,6 +74,26 @@ def test_two_processes_give_the_bytes_of_one(recipes, kind):
     assert [row["error"] for row in rows if "error" in row] == ["no statements"] * SHARDS
 
 
+def test_two_threads_give_the_bytes_of_one_and_count_cut_texts_once(recipes, monkeypatch):
+    from apc_cli.models.networks import FlatClassifier
+
+    real = FlatClassifier.__init__
+    monkeypatch.setattr(
+        FlatClassifier,
+        "__init__",
+        lambda self, model, tokenizer, max_tokens=60, packed=None: real(
+            self, model, tokenizer, max_tokens, packed
+        ),
+    )
+    results = [
+        list(in_process(recipes["classifier"], "cpu", threads)(shards())) for threads in (1, 2)
+    ]
+    first, second = (b"".join(as_lines(rows) for rows, _ in found) for found in results)
+    assert first == second
+    cut = [sum(count for _, count in found) for found in results]
+    assert cut[0] == cut[1] > 0
+
+
 def test_a_process_that_dies_is_one_clear_error(recipes):
     broken = Recipe("./nowhere", "./nowhere", "en", False, 0.0)
     with pytest.raises(ApcError, match="process died|does not exist"):
