@@ -192,9 +192,11 @@ def test_interrupt_and_termination_have_their_own_codes(apc_process, project, nu
 
 
 def test_two_rounds_train_the_adapter_of_the_first_on_other_queries(project, apc):
-    two = ("--set", "dpo.rounds=2", "--set", "dpo.max_queries=3", "--set", "warm_up.epochs=0")
+    two = ("--set", "dpo.rounds=2", "--set", "dpo.max_queries=3", "--set", "warm_up.epochs=0",
+           "--set", "dpo.held_out_share=0.3")  # fmt: skip
     code, _, err = apc("train", *OFFLINE, *two)
     assert code == 0, err
+    assert err.count("held-out accuracy: {'1.0': ") == 2 and "Preference pairs (build-dpo)" in err
     folder = project / "workspace" / "Mara"
     first = [json.loads(x) for x in (folder / "rounds/1/replies.jsonl").read_text().splitlines()]
     last = rows(project, "replies.jsonl")
