@@ -118,7 +118,7 @@ def _add_stage_command(name: str, stage: str, text: str) -> None:
         shop = _workshop(character, config, profile, workspace, limited)
         figures = _build(shop, stage, stage if force else None, dry_run)
         if figures and name == "train-discriminators":
-            from apc_cli.building import show_discriminators
+            from apc_cli.commands.building import show_discriminators
 
             show_discriminators(shop, _console(), figures)
         _check_failed(shop)
@@ -144,7 +144,7 @@ def train(
     max_requests: MaxRequests = None,
 ) -> None:
     """Build everything that is missing, train the adapter, compare before and after."""
-    from apc_cli.building import show_evaluation
+    from apc_cli.commands.building import show_evaluation
 
     limited = _limited(settings, max_cost, max_requests)
     chosen = [f"algorithm={algorithm}"] if algorithm else []
@@ -186,8 +186,8 @@ def evaluate(
     max_requests: MaxRequests = None,
 ) -> None:
     """Compare methods before and after training: tables, tests and plots under reports/."""
-    from apc_cli.building import require_adapter
-    from apc_cli.comparing import Plan, compare_systems, shops
+    from apc_cli.commands.building import require_adapter
+    from apc_cli.commands.comparing import Plan, compare_systems, shops
     from apc_cli.reports.comparison_tables import tables
     from apc_cli.reports.console import cost_line, table
 
@@ -258,8 +258,8 @@ def score(
     max_requests: MaxRequests = None,
 ) -> None:
     """Add the APC score to each row of a file; a killed run goes on where it was."""
+    from apc_cli.commands.scoring import ScoreCommand, Spread
     from apc_cli.reports.console import cost_line
-    from apc_cli.scoring import ScoreCommand, Spread
 
     if metric not in ("score", "delta"):
         raise ConfigError(f"--metric {metric} is unknown", "use score or delta")
@@ -304,7 +304,7 @@ def check_judge(
     """Compare the judges with labels that people gave: agreement, calibration, ranking."""
     import json
 
-    from apc_cli.checking import check_judges
+    from apc_cli.commands.checking import check_judges
     from apc_cli.reports.console import agreement_table, reliability_table, sure_line
 
     shop = _workshop(character, config, profile, workspace, settings, anyone=True)
@@ -329,7 +329,7 @@ def lint(
     """Find duplicate, contradicting, compound, vague and never-asked persona statements."""
     import json
 
-    from apc_cli.checking import lint_persona
+    from apc_cli.commands.checking import lint_persona
     from apc_cli.reports.console import lint_table
 
     shop = _workshop(character, config, profile, workspace, settings)
@@ -354,7 +354,7 @@ def chat(
     base: Annotated[bool, typer.Option("--base", help="talk to the untrained model")] = False,
 ) -> None:
     """Talk to the character. /why, /reset and /help work inside; Ctrl-D ends it."""
-    from apc_cli.chatting import talk
+    from apc_cli.commands.chatting import talk
 
     shop = _workshop(character, config, profile, workspace, settings)
     talk(shop, _console(), profile, base=base)
@@ -379,8 +379,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="replace what is there")] = False,
 ) -> None:
     """Write a plain Hugging Face model, or the adapter, with a model card and serving lines."""
-    from apc_cli.building import require_adapter
-    from apc_cli.exporting import export as write
+    from apc_cli.commands.building import require_adapter
+    from apc_cli.commands.exporting import export as write
 
     if dtype not in ("auto", "bfloat16", "float16", "float32"):
         raise ConfigError(f"--dtype {dtype} is unknown", "use auto, bfloat16, float16 or float32")
@@ -432,7 +432,7 @@ def _workshop(
     from apc_cli.workspace import Workspace
 
     if anyone and not (character or file):
-        from apc_cli.scoring import any_character
+        from apc_cli.commands.scoring import any_character
 
         return any_character(profile, tuple(settings or ()), workspace, _progress())
     config = _configuration(character, file, profile, settings)
@@ -461,7 +461,7 @@ def _build(
     shop: "Workshop", target: str, force: str | None, dry_run: bool
 ) -> dict[str, Any] | None:
     """Builds a stage and what it needs; `force` names a stage to repeat."""
-    from apc_cli.building import build
+    from apc_cli.commands.building import build
 
     return build(shop, _console(), target, force=force, dry_run=dry_run)
 

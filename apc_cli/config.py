@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from apc_cli.errors import ConfigError
-from apc_cli.yaml_files import flatten, merge, parse_setting, read_mapping
+from apc_cli.files.yaml_files import flatten, merge, parse_setting, read_mapping
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apc_cli.config import Character
-from apc_cli.models.chat_costs import BATCH_DISCOUNT
-from apc_cli.models.chat_estimates import input_tokens, tokens_in
-from apc_cli.models.chat_replies import Usage
-from apc_cli.models.chat_requests import canonical_json, journal_key
-from apc_cli.models.journal import Journal
-from apc_cli.models.llm_prompts import KINDS, Prompts
+from apc_cli.models.llm.chat_costs import BATCH_DISCOUNT
+from apc_cli.models.llm.chat_estimates import input_tokens, tokens_in
+from apc_cli.models.llm.chat_replies import Usage
+from apc_cli.models.llm.chat_requests import canonical_json, journal_key
+from apc_cli.models.llm.journal import Journal
+from apc_cli.models.llm.llm_prompts import KINDS, Prompts
 from apc_cli.prompts import interview_questions
 from apc_cli.records import Query, Statement
 from apc_cli.sentences import sentences

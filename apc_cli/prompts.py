@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from apc_cli.files.yaml_files import read_mapping
 from apc_cli.records import Message
-from apc_cli.yaml_files import read_mapping
 
 INSTRUCTION_LANGUAGES = ("en", "ja", "zh")
 InputStyle = Literal["released", "statement-last"]

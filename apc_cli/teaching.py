@@ -11,13 +11,13 @@ from functools import cached_property
 from typing import Any
 
 from apc_cli.config import Character
-from apc_cli.models.chat_costs import Count, Meter, Price, check_limit, price_of
-from apc_cli.models.chat_endpoint import address_in_environment, endpoint_from_environment
-from apc_cli.models.chat_model import ChatModel
-from apc_cli.models.journal import Journal
-from apc_cli.models.llm_asking import Asker, FailedItem
-from apc_cli.models.llm_scorer import LlmScorer
-from apc_cli.models.llm_teacher import LlmTeacher
+from apc_cli.models.llm.chat_costs import Count, Meter, Price, check_limit, price_of
+from apc_cli.models.llm.chat_endpoint import address_in_environment, endpoint_from_environment
+from apc_cli.models.llm.chat_model import ChatModel
+from apc_cli.models.llm.journal import Journal
+from apc_cli.models.llm.llm_asking import Asker, FailedItem
+from apc_cli.models.llm.llm_scorer import LlmScorer
+from apc_cli.models.llm.llm_teacher import LlmTeacher
 from apc_cli.progress import Progress
 from apc_cli.records import Summary
 from apc_cli.workspace import FAILURES, Workspace, write_text

@@ -30,7 +30,7 @@ from apc_cli.stages import ROUND, SHARED, SOURCE, shipped, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from apc_cli.models.llm_scorer import LlmScorer
+    from apc_cli.models.llm.llm_scorer import LlmScorer
     from apc_cli.models.retriever import Retriever
     from apc_cli.models.role_player import RolePlayer
     from apc_cli.models.scorer import Scorer

@@ -18,9 +18,9 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from apc_cli.models.chat_model import ChatModel
-from apc_cli.models.chat_requests import ChatRequest
-from apc_cli.models.journal import Journal
+from apc_cli.models.llm.chat_model import ChatModel
+from apc_cli.models.llm.chat_requests import ChatRequest
+from apc_cli.models.llm.journal import Journal
 
 REPLY = {
     "id": "x", "object": "chat.completion", "created": 0, "model": "m",

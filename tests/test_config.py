@@ -7,7 +7,7 @@ import pytest
 
 from apc_cli.config import Character, load_config
 from apc_cli.errors import ConfigError
-from apc_cli.yaml_files import parse_setting, read_mapping
+from apc_cli.files.yaml_files import parse_setting, read_mapping
 
 
 @pytest.fixture

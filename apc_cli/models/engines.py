@@ -21,7 +21,7 @@ import torch
 from apc_cli.errors import ApcError, ConfigError
 from apc_cli.histories import query_in_context
 from apc_cli.models.devices import pick_device
-from apc_cli.models.llm_scorer import LlmScorer
+from apc_cli.models.llm.llm_scorer import LlmScorer
 from apc_cli.models.scorer import Scorer
 from apc_cli.records import Item
 

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.errors import ApcError, DataError
+from apc_cli.files.row_files import RowFile
+from apc_cli.files.scored_files import Sink
 from apc_cli.histories import HISTORY_HINT, is_history
 from apc_cli.records import Item
-from apc_cli.row_files import RowFile
-from apc_cli.scored_files import Sink
 
 if TYPE_CHECKING:
     from apc_cli.models.engines import Scored, Shard

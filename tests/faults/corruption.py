@@ -7,7 +7,7 @@ from pathlib import Path
 from fake_openai import FakeOpenAI
 from faults.kills import start
 
-from apc_cli.models.journal import Journal
+from apc_cli.models.llm.journal import Journal
 
 
 @dataclass

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fake_openai import FakeOpenAI, digest
 
-from apc_cli.models.journal import Journal
+from apc_cli.models.llm.journal import Journal
 
 ROOT = Path(__file__).parents[2]
 CHARACTER = "Alice"

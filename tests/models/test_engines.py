@@ -10,9 +10,9 @@ import time
 import pytest
 
 from apc_cli.errors import ApcError
+from apc_cli.files.scored_files import as_lines
 from apc_cli.models.engines import Recipe, in_process, in_processes, on_ray
 from apc_cli.records import Item
-from apc_cli.scored_files import as_lines
 
 SHARDS = 7
 

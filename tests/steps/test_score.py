@@ -11,11 +11,11 @@ import pytest
 from quiet import Quiet
 
 from apc_cli.errors import DataError
+from apc_cli.files.row_files import RowFile
+from apc_cli.files.scored_files import Stream
 from apc_cli.models.engines import score_shard
 from apc_cli.models.scorer import Scorer
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Statement
-from apc_cli.row_files import RowFile
-from apc_cli.scored_files import Stream
 from apc_cli.steps import score
 from apc_cli.workspace import Workspace
 

@@ -1,0 +1,1 @@
+"""The terminal side of commands that are more than one stage."""

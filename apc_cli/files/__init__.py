@@ -1,0 +1,1 @@
+"""Files from anybody, and files for anybody: rows, tables, settings."""
