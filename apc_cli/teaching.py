@@ -55,7 +55,7 @@ class Teaching:
         """The evaluator; a `strict` one stops where a verdict is missing."""
         settings = self._character.teacher
         chat = self._chat_model(evaluator_model(self._character))
-        asker, weights = self._asker(chat, None, 1.0), self._character.persona.weights
+        asker, weights = self._asker(chat, None, None), self._character.persona.weights
         return LlmScorer(asker, settings.label_samples, weights, strict=strict)
 
     @contextmanager
@@ -86,7 +86,7 @@ class Teaching:
 
     def _write_failures(self, stage: str, failed: Sequence[FailedItem]) -> None:
         path = self._workspace.path(FAILURES)
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8").split("\n") if path.is_file() else []
         kept = [line for line in lines if line and json.loads(line)["stage"] != stage]
         new = [json.dumps({"stage": stage} | f.row(), ensure_ascii=False) for f in failed]
         if kept + new:
@@ -94,7 +94,9 @@ class Teaching:
         else:
             path.unlink(missing_ok=True)
 
-    def _asker(self, chat: ChatModel, progress: Progress | None, most_failed: float) -> Asker:
+    def _asker(
+        self, chat: ChatModel, progress: Progress | None, most_failed: float | None
+    ) -> Asker:
         asker = Asker(chat, self._character.language, progress, most_failed)
         self._askers.append(asker)
         return asker

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 _PADDING = b" \t\r\n\"'`*_([{\xe2\x80\x9c\xe2\x80\x98"
@@ -12,10 +12,17 @@ _THOUGHT_END = b"</think>"
 
 @dataclass(frozen=True)
 class Failure:
-    """An item for which no reply could be had, why, and whether asking again may help."""
+    """An item for which no reply could be had, and why.
+
+    Attributes:
+        reason: what went wrong, for people.
+        temporary: the same request may succeed later.
+        stored: it is what a paid reply says; only another request can say something else.
+    """
 
     reason: str
     temporary: bool = False
+    stored: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

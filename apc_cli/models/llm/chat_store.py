@@ -1,6 +1,7 @@
 """Between a run and the journal: what is written is counted, and free of the secret."""
 
 import asyncio
+from dataclasses import replace
 
 from apc_cli.models.llm.chat_costs import Meter
 from apc_cli.models.llm.chat_endpoint import Endpoint
@@ -48,5 +49,5 @@ class Store:
 
 
 def _answer(raw: str) -> Completion | Failure:
-    answer = read_completion(raw)
-    return Failure("the stored reply is not a chat completion") if answer is None else answer
+    answer = read_completion(raw) or Failure("the stored reply is not a chat completion")
+    return replace(answer, stored=True) if isinstance(answer, Failure) else answer

@@ -47,9 +47,11 @@ class Asker:
         chat_model: ChatModel,
         language: str,
         progress: Progress | None = None,
-        most_failed: float = 1.0,
+        most_failed: float | None = None,
     ) -> None:
-        """`most_failed` is the share of a batch whose failure stops the stage.
+        """`most_failed` is the share of a batch whose failure stops the stage, as does all of it.
+
+        None never stops: whoever asks does without the answers.
 
         Raises:
             ConfigError: there are no prompts in the language.
@@ -111,7 +113,7 @@ class Asker:
     def _tell(self, kind: str, failed: Sequence[FailedItem], asked: int) -> None:
         counts = Counter(item.reason for item in failed)
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-        if len(failed) >= _FEWEST_THAT_STOP and len(failed) > self._most_failed * asked:
+        if self._too_many(len(failed), asked):
             waits = sum(item.temporary for item in failed) * 2 > len(failed)
             raise (TryAgainLater if waits else ApcError)(
                 f"{len(failed)} of {asked} questions of the kind {kind} have no answer: {reasons}",
@@ -119,3 +121,9 @@ class Asker:
             )
         if self._progress:
             self._progress.say(f"{asked} asked, without an answer: {reasons}")
+
+    def _too_many(self, failed: int, asked: int) -> bool:
+        if self._most_failed is None:
+            return False
+        beyond = failed > self._most_failed * asked
+        return failed == asked or (beyond and failed >= _FEWEST_THAT_STOP)

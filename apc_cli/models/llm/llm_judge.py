@@ -27,6 +27,7 @@ class Judge:
 
     Log-probabilities of the answer's first token where the server gives them; else the shares of
     `samples` answers drawn at temperature 1; else certainty for the answer at temperature 0.
+    Answers are drawn, too, where the one at temperature 0 is stored and says nothing.
     """
 
     def __init__(self, asker: Asker, samples: int) -> None:
@@ -44,35 +45,53 @@ class Judge:
     def _judge(self, question: _Question, items: Sequence[Values]) -> list[Judgement | None]:
         replies = self._asker.complete(question.kind, items)
         answers = [_answer(question, reply) for reply in replies]
-        found = [_from_tokens(question, *pair) for pair in zip(replies, answers, strict=True)]
-        unsure = [
-            i for i, answer in enumerate(answers) if isinstance(answer, str) and found[i] is None
+        found: list[Judgement | Failure | None] = [
+            _from_tokens(question, *pair) for pair in zip(replies, answers, strict=True)
         ]
+        unsure = [i for i, a in enumerate(answers) if found[i] is None and _may_be_drawn(a)]
         votes = self._votes(question, [items[i] for i in unsure])
-        for i, counted in zip(unsure, votes, strict=True):
-            source: LabelSource = "samples" if counted else "answer"
-            found[i] = _shares(question, counted or Counter([answers[i]]), source)
+        for i, drawn in zip(unsure, votes, strict=True):
+            found[i] = _verdict(question, answers[i], drawn)
         failures = [a if isinstance(a, Failure) else None for a in answers]
         return self._asker.accounted(
             question.kind, items, [f or failures[i] for i, f in enumerate(found)]
         )
 
-    def _votes(self, question: _Question, items: Sequence[Values]) -> list[Counter[str]]:
-        """How often each label was drawn for each item."""
+    def _votes(self, question: _Question, items: Sequence[Values]) -> list[Counter[str] | Failure]:
+        """How often each label was drawn for each item; a Failure where draws are still to come."""
         votes: list[Counter[str]] = [Counter() for _ in items]
+        passing: dict[int, Failure] = {}
         if self._samples < 2 or not items:
-            return votes
+            return list(votes)
         for sample in range(1, self._samples + 1):
             replies = self._asker.complete(question.kind, items, sample)
-            for counted, reply in zip(votes, replies, strict=True):
+            for i, reply in enumerate(replies):
                 answer = _answer(question, reply)
                 if isinstance(answer, str):
-                    counted[answer] += 1
-        return votes
+                    votes[i][answer] += 1
+                elif isinstance(answer, Failure) and answer.temporary:
+                    passing[i] = answer
+        return [passing.get(i, counted) for i, counted in enumerate(votes)]
 
 
 def _answer(question: _Question, reply: Completion | Failure) -> str | Failure | None:
     return reply if isinstance(reply, Failure) else question.parse(reply.text)
+
+
+def _may_be_drawn(answer: str | Failure | None) -> bool:
+    """Also what a stored reply leaves open: asking the same again would only give it again."""
+    return answer.stored if isinstance(answer, Failure) else True
+
+
+def _verdict(
+    question: _Question, answer: str | Failure | None, drawn: Counter[str] | Failure
+) -> Judgement | Failure | None:
+    """The shares of the draws; without any, certainty for the answer, if there is one."""
+    if isinstance(drawn, Failure):
+        return drawn
+    if drawn:
+        return _shares(question, drawn, "samples")
+    return _shares(question, Counter([answer]), "answer") if isinstance(answer, str) else None
 
 
 def _from_tokens(

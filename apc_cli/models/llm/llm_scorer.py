@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from apc_cli.errors import ApcError
-from apc_cli.models.llm.llm_asking import Asker
+from apc_cli.errors import ApcError, TryAgainLater
+from apc_cli.models.llm.llm_asking import Asker, FailedItem
 from apc_cli.models.llm.llm_judge import Judge
 from apc_cli.models.score_records import score_of
 from apc_cli.records import RELEVANCE_LABELS, SURE_FROM, Judgement, Score
@@ -84,7 +84,7 @@ class LlmScorer:
         claims = [(character, s, *reply) for reply in distinct for s in statements]
         verdicts = _grouped(distinct, self._nli_of(claims), len(statements))
         found = {
-            reply: self._score(statements, relevance[reply[0]], verdict)
+            reply: self._score(statements, reply, relevance[reply[0]], verdict)
             for reply, verdict in verdicts.items()
         }
         return [found[reply] for reply in replies]
@@ -92,14 +92,16 @@ class LlmScorer:
     def _score(
         self,
         statements: Sequence[str],
+        reply: tuple[str, str],
         relevance: Sequence[Judgement | None],
         verdicts: Sequence[Judgement | None],
     ) -> Score | Unscored:
         missing = sum(None in pair for pair in zip(relevance, verdicts, strict=True))
         if missing:
+            failures = [item for item in self._asker.failures if _is_about(item, reply)]
             if self._strict:
-                raise self._no_verdict(missing)
-            return Unscored(f"the evaluator gave no verdict on {missing} statements")
+                raise _no_verdict(missing, failures)
+            return Unscored(_told(missing, failures))
         return score_of(
             statements,
             self._whole(relevance)[:, _YES],
@@ -118,15 +120,31 @@ class LlmScorer:
     def _whole(self, judgements: Sequence[Judgement | None]) -> np.ndarray:
         found = [judgement.probabilities for judgement in judgements if judgement]
         if len(found) < len(judgements):
-            raise self._no_verdict(len(judgements) - len(found))
+            raise _no_verdict(len(judgements) - len(found), self._asker.failures)
         return np.array(found)
 
-    def _no_verdict(self, missing: int) -> ApcError:
-        reasons = ", ".join(dict.fromkeys(item.reason for item in self._asker.failures))
-        return ApcError(
-            f"the evaluator gave no verdict on {missing} statements: {reasons}",
-            "verdicts so far are stored: run again, or name another evaluator.model",
+
+def _is_about(item: FailedItem, reply: tuple[str, str]) -> bool:
+    """Whether the item is a question about this (query, response), or about its query."""
+    query, response = reply
+    return item.about["query"] == query and item.about.get("response", response) == response
+
+
+def _told(missing: int, failures: Sequence[FailedItem]) -> str:
+    reasons = ", ".join(dict.fromkeys(item.reason for item in failures))
+    return f"the evaluator gave no verdict on {missing} statements: {reasons}"
+
+
+def _no_verdict(missing: int, failures: Sequence[FailedItem]) -> ApcError:
+    """The error of a strict scorer, with the way out that is one."""
+    if any(item.temporary for item in failures):
+        return TryAgainLater(
+            _told(missing, failures), "verdicts so far are stored; run again to go on"
         )
+    return ApcError(
+        _told(missing, failures),
+        "asking again gives the same: name another evaluator.model",
+    )
 
 
 def _grouped(

@@ -1,5 +1,6 @@
 """Where a judgement's probabilities come from."""
 
+import itertools
 import math
 
 import pytest
@@ -13,6 +14,7 @@ from apc_cli.models.llm.llm_asking import Asker
 from apc_cli.models.llm.llm_judge import Judge
 from apc_cli.models.llm.llm_labels import NLI_WORDS, RELEVANCE_WORDS
 from apc_cli.models.llm.llm_prompts import ALTERNATIVES
+from apc_cli.models.llm.llm_scorer import LlmScorer
 
 ABOUT = {
     "en": ("Alice", "Alice owns a red boat.", "Do you own a boat?", "Well, it is said that"),
@@ -147,3 +149,76 @@ def test_too_many_failures_stop_the_stage(journal):
     with FakeOpenAI(plan=["html"] * 20) as server:
         with pytest.raises(TryAgainLater):
             Judge(Asker(model(server, journal), "en", most_failed=0.2), 1).relevance(items(count=4))
+
+
+def unclear_at_zero(server, draws=None):
+    """Makes the server give no label at temperature 0, and give `draws` after one another else."""
+    server.gives_logprobs = False
+    real, later = server.answer, itertools.chain(draws or [], itertools.repeat(None))
+
+    def answer(body):
+        status, found = real(body)
+        text = next(later) if body.get("temperature") else "Hard to say."
+        if text:
+            found["choices"][0]["message"]["content"] = text
+        return status, found
+
+    server.answer = answer
+
+
+def test_labels_are_drawn_where_the_first_answer_says_nothing(journal):
+    with FakeOpenAI() as server:
+        unclear_at_zero(server)
+        (found,) = Judge(Asker(model(server, journal), "en"), samples=3).nli(items())
+        assert server.requests == 4
+    assert (found.source, found.probabilities) == ("samples", (0.0, 0.0, 1.0))
+
+
+def test_labels_are_drawn_where_the_first_answer_was_withheld(journal):
+    with FakeOpenAI(["content_filter"]) as server:
+        server.gives_logprobs = False
+        (found,) = Judge(Asker(model(server, journal), "en"), samples=3).nli(items())
+    assert found.source == "samples"
+
+
+def test_a_refused_question_is_not_drawn(journal):
+    with FakeOpenAI(["400"]) as server:
+        asker = Asker(model(server, journal), "en")
+        assert Judge(asker, samples=3).nli(items()) == [None]
+        assert server.requests == 1 and not asker.failures[0].temporary
+
+
+def test_an_item_with_draws_to_come_has_no_label_yet(journal):
+    with FakeOpenAI([None, None, *["html"] * 3]) as server:
+        server.gives_logprobs = False
+        asker = Asker(model(server, journal, concurrency=1), "en")
+        assert Judge(asker, samples=3).nli(items()) == [None]
+        assert [item.temporary for item in asker.failures] == [True]
+        (found,) = Judge(asker, samples=3).nli(items())
+    assert found.source == "samples"
+
+
+def test_a_missing_verdict_says_why_and_what_helps(journal):
+    who, statement, query, response = ABOUT["en"]
+    with FakeOpenAI() as server:
+        unclear_at_zero(server, ["Who knows?"] * 99)
+        asker = Asker(model(server, journal), "en")
+        (unscored,) = LlmScorer(asker, 2, {}, strict=False).score(
+            who, [statement], query, [response]
+        )
+        assert unscored.reason.endswith("no verdict on 1 statements: the reply could not be read")
+        with pytest.raises(ApcError, match="could not be read") as caught:
+            LlmScorer(asker, 2, {}, strict=True).score(who, [statement], query, [response])
+    assert not isinstance(caught.value, TryAgainLater)
+    assert "evaluator.model" in caught.value.hint and "run again" not in caught.value.hint
+    with FakeOpenAI(["html"] * 99) as server:
+        asker = Asker(model(server, journal), "en")
+        with pytest.raises(TryAgainLater, match="not a chat completion"):
+            LlmScorer(asker, 2, {}, strict=True).score(who, [statement], "Now?", [response])
+
+
+def test_a_stage_without_any_answer_stops_however_much_may_fail(journal):
+    with FakeOpenAI(plan=["400"] * 2) as server:
+        asker = Asker(model(server, journal), "en", most_failed=1.0)
+        with pytest.raises(ApcError, match="2 of 2 questions"):
+            Judge(asker, 1).nli(items(count=2))
