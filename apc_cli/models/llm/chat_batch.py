@@ -178,10 +178,10 @@ class BatchRun:
                 return await self._store.keep(key, body, outcome.raw, BATCH_DISCOUNT)
             case Failure():
                 return outcome
-            case Fatal():
-                raise outcome.error
+            case Fatal():  # of one line, when the others have arrived and are paid for
+                return Failure(str(outcome.error), temporary=True)
         if isinstance(outcome, Transient) and outcome.unreadable is not None:
-            self._store.keep_unreadable(key, body, outcome.unreadable)
+            self._store.keep_unreadable(key, body, outcome.unreadable, BATCH_DISCOUNT)
         self._rounds[key] = self._rounds.get(key, 0) + 1
         allowed = self._patience.unreadable if isinstance(outcome, Transient) else _MOST_ROUNDS
         if self._rounds[key] >= allowed:

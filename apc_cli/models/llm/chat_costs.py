@@ -32,9 +32,13 @@ class Price:
 
 @dataclass
 class Count:
-    """Requests sent, replies taken from the journal, tokens, and dollars where a price is known."""
+    """Requests sent, replies that came, those taken from the journal, tokens, and dollars.
+
+    `dollars` are of the replies that have a known price.
+    """
 
     requests: int = 0
+    replies: int = 0
     stored: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -65,7 +69,6 @@ class Meter:
     count: Count = field(default_factory=Count)
     _under_way: int = 0
     _reserved: float = 0.0
-    _paid: int = 0
 
     def admit(self, likely: float | None = None) -> None:
         """Counts a request that is about to be sent; `likely` is what it may cost in dollars.
@@ -76,7 +79,7 @@ class Meter:
         if self.max_requests is not None and self.count.requests >= self.max_requests:
             raise self._reached(f"--max-requests {self.max_requests}")
         if likely is None:
-            likely = self.count.dollars / self._paid if self._paid else 0.0
+            likely = self.count.dollars / self.count.replies if self.count.replies else 0.0
         spent = self.count.dollars + self._reserved + likely
         if self.max_dollars is not None and spent > self.max_dollars:
             raise self._reached(f"--max-cost {self.max_dollars:g}")
@@ -94,7 +97,7 @@ class Meter:
         """A reply arrived and costs what its tokens cost, times the factor."""
         self.count.input_tokens += usage.input
         self.count.output_tokens += usage.output
-        self._paid += 1
+        self.count.replies += 1
         if self.price:
             self.count.dollars += self.price.of(usage) * factor
 

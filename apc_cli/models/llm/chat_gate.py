@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from apc_cli.errors import TryAgainLater
 
 _DAY = 86_400.0
+_FAILURES_PER_WORKER = 3
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,10 @@ class Patience:
         first_pause: seconds before the first retry; doubled each time.
         longest_pause: upper limit of that.
         longest_wait: seconds without any success that a rate limit may cost.
-        failures_in_a_row: failed attempts of all workers together that end the run.
-        drain: seconds that replies under way get when the run stops.
+        failures_in_a_row: failed attempts of all workers together that end the run; three for
+            each worker where that is more.
+        silence: seconds without any success that must have passed, too.
+        drain: seconds that replies under way get when the run is cancelled.
         poll: seconds between two looks at an unfinished batch; the first ones come sooner.
     """
 
@@ -33,6 +36,7 @@ class Patience:
     longest_pause: float = 20.0
     longest_wait: float = 600.0
     failures_in_a_row: int = 20
+    silence: float = 30.0
     drain: float = 3.0
     poll: float = 60.0
 
@@ -40,8 +44,10 @@ class Patience:
 class Gate:
     """Every worker passes here before a request, and reports here what came of it."""
 
-    def __init__(self, patience: Patience, server: str) -> None:
+    def __init__(self, patience: Patience, server: str, workers: int = 1) -> None:
         self._patience = patience
+        self._most_failures = max(patience.failures_in_a_row, _FAILURES_PER_WORKER * workers)
+        self._last_success = time.monotonic()
         self._server = server
         self._closed = asyncio.Event()
         self._resume_at = 0.0
@@ -61,18 +67,20 @@ class Gate:
     def succeeded(self) -> None:
         """A usable reply arrived."""
         self._failures = 0
+        self._last_success = time.monotonic()
         self._limited_since = None
 
     def failed(self, reason: str, pause: float | None = None) -> None:
         """An attempt failed; in a run that is over already this is no news.
 
         Raises:
-            TryAgainLater: too many attempts in a row failed.
+            TryAgainLater: too many attempts in a row failed, for too long.
         """
         if self._closed.is_set():
             return
         self._failures += 1
-        if self._failures >= self._patience.failures_in_a_row:
+        silent = time.monotonic() - self._last_success >= self._patience.silence
+        if silent and self._failures >= self._most_failures:
             raise TryAgainLater(
                 f"{self._server} failed {self._failures} times in a row, at last with: {reason}"
             )

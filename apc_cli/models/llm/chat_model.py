@@ -109,6 +109,7 @@ class ChatModel:
             else:
                 self.meter.count.stored += 1
                 tally.add(key, stored)
+                self._terms.served |= isinstance(stored, Completion)
         if missing:
             try:
                 asyncio.run(self._run().ask_all(missing, tally.add))

@@ -52,10 +52,13 @@ class OnlineRun:
     ) -> None:
         self._endpoint, self._terms, self._store, self._meter = endpoint, terms, store, meter
         self._patience, self._concurrency = patience, concurrency
-        self._gate = Gate(patience, endpoint.name)
+        self._gate = Gate(patience, endpoint.name, concurrency)
 
     async def ask_all(self, missing: dict[str, str], deliver: Deliver) -> None:
-        """Runs the workers; when one raises, the others finish only what is under way."""
+        """Runs the workers; when one raises, the others finish only what is under way.
+
+        A cancelled run has less time for that: whoever stops it is waiting.
+        """
         queue = iter(missing.items())
         async with self._endpoint.client(self._patience.deadline) as client:
             workers = [
@@ -65,6 +68,8 @@ class OnlineRun:
             with _signals_as_cancellation():
                 try:
                     await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+                    self._gate.close()
+                    await asyncio.wait(workers, timeout=self._patience.deadline)
                 finally:
                     self._gate.close()
                     await _drain(workers, self._patience.drain)
@@ -113,11 +118,14 @@ class OnlineRun:
         match outcome:
             case Delivered():
                 self._gate.succeeded()
+                self._terms.served = True
                 return await self._store.keep(key, body, outcome.raw)
             case Failure():
                 self._gate.succeeded()
                 return outcome
             case Fatal():
+                if outcome.once_served and self._terms.served:
+                    return outcome.once_served
                 raise outcome.error
         return None
 

@@ -63,9 +63,15 @@ class Unsupported:
 
 @dataclass(frozen=True)
 class Fatal:
-    """No request can succeed."""
+    """No request can succeed.
+
+    Attributes:
+        error: ends the run.
+        once_served: what it means for the item alone at a server that has answered others.
+    """
 
     error: ApcError
+    once_served: Failure | None = None
 
 
 Outcome = Delivered | Transient | Unsupported | Failure | Fatal
@@ -88,6 +94,7 @@ class Refusal:
     parameter: str | None = None
     words: str = "no explanation"
     pause: float | None = None
+    moderated: bool = False
 
     @classmethod
     def of(cls, status: int, body: Any, pause: float | None = None) -> "Refusal":
@@ -100,7 +107,7 @@ class Refusal:
             str(body[name]) if body.get(name) else None for name in ("code", "type", "param")
         )
         words = str(body.get("message") or body.get("detail") or "no explanation")
-        return cls(status, code, kind, parameter, words, pause)
+        return cls(status, code, kind, parameter, words, pause, status == 403 and _moderated(body))
 
 
 def outcome_of_error(error: openai.APIError, endpoint: Endpoint, model: str) -> Outcome:
@@ -119,13 +126,16 @@ def outcome_of_refusal(refusal: Refusal, endpoint: Endpoint, model: str) -> Outc
     parameter = _unsupported(refusal) if status in (400, 403, 422) else None
     if parameter:
         return Unsupported(parameter)
+    words = one_line(endpoint.without_secret(refusal.words))
+    if refusal.moderated:
+        return Failure(f"the server's moderation refused the request (HTTP {status}): {words}")
     if fatal := _fatal(refusal, endpoint, model):
-        return Fatal(fatal)
+        alone = Failure(f"the server refused the request (HTTP {status})")
+        return Fatal(fatal, alone if status == 403 else None)
     if status == 429:
         return Transient("too many requests (HTTP 429)", refusal.pause, limited=True)
     if status in (408, 409) or status >= 500:
         return Transient(f"HTTP {status}", refusal.pause)
-    words = one_line(endpoint.without_secret(refusal.words))
     return Failure(f"the server refused the request (HTTP {status}): {words}")
 
 
@@ -148,6 +158,12 @@ def one_line(text: str) -> str:
     """A server's words on one line of bearable length, without control characters."""
     printable = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(printable.split())[:_LONGEST_REASON]
+
+
+def _moderated(error: Mapping[str, Any]) -> bool:
+    """Whether a refusal is about what the text says, as OpenRouter tells it."""
+    metadata = error.get("metadata")
+    return isinstance(metadata, Mapping) and bool(metadata.get("reasons"))
 
 
 def _fatal(refusal: Refusal, endpoint: Endpoint, model: str) -> ApcError | None:

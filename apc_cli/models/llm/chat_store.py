@@ -37,8 +37,13 @@ class Store:
             await asyncio.to_thread(self.journal.put, key, clean(body), clean(raw), name)
         )
 
-    def keep_unreadable(self, key: str, body: str, raw: str) -> None:
-        """Stores what came in place of a reply, for whoever wants to know; it is never used."""
+    def keep_unreadable(self, key: str, body: str, raw: str, factor: float = 1.0) -> None:
+        """Stores what came in place of a reply, for whoever wants to know; it is never used.
+
+        It has been paid for where the server counted tokens.
+        """
+        if usage := usage_of(raw):
+            self._meter.paid(usage, factor)
         clean = self._endpoint.without_secret
         name = f"unreadable {key} {len(self.journal)}"
         self.journal.put(name, clean(body), clean(raw[:_LONGEST_UNREADABLE]), self._endpoint.name)

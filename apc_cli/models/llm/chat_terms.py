@@ -12,12 +12,14 @@ class Terms:
 
     Attributes:
         refused: the parameters that the server does not take, in the order of finding out.
+        served: the server has answered this model's requests: key, address and model are right.
     """
 
     def __init__(self, model: str) -> None:
         self.model = model
         self.dialect = Dialect()
         self.refused: list[str] = []
+        self.served = False
 
     def adapt(self, used: Dialect, sent: dict[str, Any], outcome: Unsupported) -> Outcome:
         """Gives the parameter up, unless the request did not even have it.

@@ -12,7 +12,7 @@ from apc_cli.models.llm.chat_requests import ChatRequest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 KEY = "sk-canary-0123456789abcdef"
-HASTY = Patience(first_pause=0.01, longest_pause=0.02, deadline=5.0, drain=1.0)
+HASTY = Patience(first_pause=0.01, longest_pause=0.02, deadline=5.0, drain=1.0, silence=0.0)
 
 
 def ask(content, **fields):

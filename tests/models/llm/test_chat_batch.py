@@ -170,3 +170,25 @@ def test_a_server_without_batches_is_named(journal):
         with pytest.raises(ApcError, match="no batches at all") as caught:
             model(server, journal).complete_all([ask("x")])
         assert "teacher.batch: false" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(401, "x"), (402, "x"), (403, "x"), (404, "x"), (429, "insufficient_quota")],
+)
+def test_a_refused_line_of_a_batch_leaves_the_others_their_replies(journal, status, code):
+    with FakeOpenAI() as server:
+        real = server.answer
+
+        def answer(body):
+            if body["messages"][0]["content"] == "item 1":
+                return status, {"error": {"message": "no", "code": code}}
+            return real(body)
+
+        server.answer = answer
+        answers = model(server, journal).complete_all(items(3))
+        assert answers[::2] == echoes(3)[::2]
+        assert isinstance(answers[1], Failure) and answers[1].temporary
+        server.answer = real
+        assert model(server, journal).complete_all(items(3)) == echoes(3)
+        assert server.batches.created == 2 and set(server.deliveries.values()) == {1}

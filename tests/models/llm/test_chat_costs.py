@@ -4,12 +4,12 @@ import itertools
 import json
 
 import pytest
-from chat_cases import KEY, ask, echoes, items
+from chat_cases import HASTY, KEY, ask, echoes, items
 from chat_cases import model as online
 from fake_openai import FakeOpenAI
 
 from apc_cli.errors import ConfigError, TryAgainLater
-from apc_cli.models.llm.chat_costs import Meter, Price, check_limit, price_of
+from apc_cli.models.llm.chat_costs import Count, Meter, Price, check_limit, price_of
 from apc_cli.models.llm.chat_endpoint import Endpoint
 from apc_cli.models.llm.chat_estimates import tokens_in
 from apc_cli.models.llm.chat_model import ChatModel
@@ -95,6 +95,34 @@ def test_dollars_stop_a_run_before_the_next_item_would_go_beyond(journal):
     assert limit * 0.8 < meter.count.dollars <= limit + 4 * one.count.dollars
 
 
+def test_the_mean_cost_of_a_reply_is_that_of_all_who_share_the_count():
+    count, usage = Count(), Usage(1_000_000, 0)
+    one = Meter(Price(1.0, 1.0), count=count)
+    other = Meter(Price(1.0, 1.0), max_dollars=12.5, count=count)
+    for meter in [one] * 10 + [other]:
+        meter.paid(usage)
+    other.admit()
+    with pytest.raises(TryAgainLater, match="--max-cost"):
+        other.admit()
+
+
+def test_unreadable_replies_cost_what_the_server_counted(journal):
+    meter = Meter(Price(1.0, 1.0))
+    with FakeOpenAI() as server:
+        real, empty = server.answer, itertools.chain([True], itertools.repeat(False))
+
+        def answer(body):
+            status, found = real(body)
+            if next(empty):
+                found["choices"][0]["message"]["content"] = None
+            usage = {"prompt_tokens": 7, "completion_tokens": 3}
+            return status, found | {"usage": usage}
+
+        server.answer = answer
+        ChatModel("m", server.url, 1, journal, meter=meter, patience=HASTY).complete_all(items(1))
+    assert (meter.count.input_tokens, meter.count.output_tokens) == (14, 6)
+
+
 def test_a_limit_in_dollars_needs_a_price():
     check_limit(None, None, "m")
     with pytest.raises(ConfigError, match="price, and that of m is not known") as caught:
@@ -129,6 +157,9 @@ def test_what_is_no_matter_of_parameters_is_not_taken_for_one():
     for body in ({"message": too_long}, {"message": "flagged by policy"}):
         assert isinstance(outcome_of_refusal(Refusal.of(400, body), SERVER, "m"), Failure)
     assert isinstance(outcome_of_refusal(Refusal.of(403, {"message": "no"}), SERVER, "m"), Fatal)
+    flagged = {"message": "flagged", "metadata": {"reasons": ["violence"]}}
+    found = outcome_of_refusal(Refusal.of(403, {"error": flagged}), SERVER, "m")
+    assert isinstance(found, Failure) and "flagged" in found.reason and not found.temporary
 
 
 def test_a_dialect_steps_down_to_nothing():

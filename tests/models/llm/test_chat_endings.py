@@ -2,14 +2,16 @@
 
 import itertools
 import logging
+import time
 
 import pytest
 from chat_cases import HASTY, KEY, echoes, items, model
 from fake_openai import FakeOpenAI
 
 from apc_cli.errors import ApcError, ConfigError, TryAgainLater
-from apc_cli.models.llm.chat_gate import Patience
+from apc_cli.models.llm.chat_gate import Gate, Patience
 from apc_cli.models.llm.chat_model import ChatModel
+from apc_cli.models.llm.chat_replies import Failure
 from apc_cli.models.llm.journal import Journal
 
 
@@ -71,6 +73,43 @@ def test_a_server_that_is_down_ends_the_run(journal, concurrency, most):
             model(server, journal, concurrency=concurrency).complete_all(items(50))
         assert 21 <= server.requests <= most
     assert caught.value.hint.startswith("1 of 50 replies are stored")
+
+
+def test_replies_under_way_get_their_whole_time_unless_the_run_is_cancelled(journal):
+    patience = Patience(drain=0.05, deadline=5.0)
+    with FakeOpenAI(plan=["401echo"]) as server:
+        real = server.answer
+        server.answer = lambda body: (time.sleep(0.5), real(body))[1]
+        with pytest.raises(ConfigError):
+            model(server, journal, patience).complete_all(items(50))
+    assert len(journal) == 3
+
+
+def test_one_request_that_is_forbidden_is_not_the_key(journal):
+    for plan in ([None, "403", None], ["403"]):  # the second run knows the stored replies
+        with FakeOpenAI(plan=plan) as server:
+            answers = model(server, journal, concurrency=1).complete_all(items(3))
+        assert answers[::2] == echoes(3)[::2]
+        assert answers[1] == Failure("the server refused the request (HTTP 403)")
+
+
+def test_a_server_is_down_after_some_time_and_more_failures_than_workers():
+    gate = Gate(Patience(silence=0.0), "it", workers=10)
+    for _ in range(29):
+        gate.failed("HTTP 500")
+    with pytest.raises(TryAgainLater, match="failed 30 times in a row"):
+        gate.failed("HTTP 500")
+    patient = Gate(Patience(silence=0.2), "it")
+    for _ in range(100):
+        patient.failed("HTTP 500")
+    time.sleep(0.15)
+    patient.succeeded()
+    time.sleep(0.15)
+    for _ in range(100):
+        patient.failed("HTTP 500")
+    time.sleep(0.1)
+    with pytest.raises(TryAgainLater):
+        patient.failed("HTTP 500")
 
 
 def test_only_failures_in_a_row_end_the_run(journal):
