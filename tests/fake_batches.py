@@ -97,6 +97,8 @@ class Batches:
             status, body = self._answer(row["body"])
             response = {"status_code": status, "request_id": "r", "body": body}
             (good if status == 200 else bad).append(result | {"response": response})
+        counts = {"total": len(rows), "completed": len(good), "failed": len(bad)}
+        batch["request_counts"] = counts
         batch["status"] = "completed" if self.expires_after is None else "expired"
         for field, lines in (("output_file_id", good), ("error_file_id", bad)):
             if lines:

@@ -8,15 +8,22 @@ between the server's yes and the journal, by its name at the server.
 import asyncio
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import openai
 from openai.types import Batch
 
 from apc_cli.errors import ApcError, TryAgainLater
-from apc_cli.models.llm.chat_batch_files import ENDED, chunks, outcomes_in, refused, request_line
+from apc_cli.models.llm.chat_batch_files import (
+    ENDED,
+    answered,
+    chunks,
+    outcomes_in,
+    refused,
+    request_line,
+)
+from apc_cli.models.llm.chat_batch_plans import DONE, ID, OPEN, Plan, open_plans
 from apc_cli.models.llm.chat_costs import BATCH_DISCOUNT, Meter
 from apc_cli.models.llm.chat_endpoint import Endpoint
 from apc_cli.models.llm.chat_estimates import likely_usage
@@ -35,7 +42,6 @@ from apc_cli.models.llm.chat_store import Store
 from apc_cli.models.llm.chat_terms import Terms
 
 _MOST_ROUNDS = 8
-_OPEN, _ID, _DONE = "batch ", "batch id ", "batch done "
 _LABEL = "apc"
 
 _T = TypeVar("_T")
@@ -46,12 +52,8 @@ class _NotThere(ApcError):
     """The server knows no such batch."""
 
 
-@dataclass
-class _Plan:
-    """One batch: its name, and the items it holds."""
-
-    name: str
-    items: dict[str, str]
+class _Refused(ApcError):
+    """The server takes no batches, or not this one."""
 
 
 class BatchRun:
@@ -84,43 +86,33 @@ class BatchRun:
                 if limit:
                     raise limit
 
-    def _plans(self, missing: dict[str, str]) -> tuple[list[_Plan], TryAgainLater | None]:
+    def _plans(self, missing: dict[str, str]) -> tuple[list[Plan], TryAgainLater | None]:
         """The open batches with any of these items, and new ones for the rest.
 
         A limit that is reached leaves items out; it is given back, to be raised at the end.
         """
         journal, plans = self._store.journal, []
         rest = dict(missing)
-        for name in self._open_names():
-            items = json.loads(journal.request(_OPEN + name) or "{}")
-            if not rest.keys() & items.keys():
+        for plan in open_plans(journal, self._endpoint.name):
+            if not rest.keys() & plan.items.keys():
                 continue
-            if journal.get(_ID + name) is None:  # nobody knows whether it was ever submitted
-                _, limit = self._admitted(items)
+            if journal.get(ID + plan.name) is None:  # nobody knows whether it was ever submitted
+                _, limit = self._admitted(plan.items)
                 if limit:
                     return plans, limit
-            plans.append(_Plan(name, items))
-            rest = {key: body for key, body in rest.items() if key not in items}
+            plans.append(plan)
+            rest = {key: body for key, body in rest.items() if key not in plan.items}
         admitted, limit = self._admitted(rest)
-        serial = len(journal.names(_OPEN))
+        serial = len(journal.names(OPEN))
         for items in chunks(admitted):
             text = json.dumps(items)
             name = hashlib.sha256(f"{serial} {self._endpoint.name} {text}".encode()).hexdigest()
-            self._note(_OPEN + name, self._endpoint.name, self._store.clean(text))
-            plans.append(_Plan(name, items))
+            self._note(OPEN + name, self._endpoint.name, self._store.clean(text))
+            plans.append(Plan(name, items))
         return plans, limit
 
     def _note(self, key: str, text: str, request: str = "") -> None:
         self._store.journal.put(key, request, text, self._endpoint.name)
-
-    def _open_names(self) -> Iterator[str]:
-        """The batches of this server that were planned and never collected."""
-        journal = self._store.journal
-        for key in journal.names(_OPEN):
-            name = key.removeprefix(_OPEN)
-            here = journal.get(key) == self._endpoint.name
-            if here and journal.get(_DONE + name) is None:
-                yield name
 
     def _admitted(self, items: dict[str, str]) -> tuple[dict[str, str], TryAgainLater | None]:
         """As many items as the limits allow."""
@@ -136,7 +128,7 @@ class BatchRun:
         return admitted, None
 
     async def _collect(
-        self, client: openai.AsyncOpenAI, plan: _Plan, batch: Batch
+        self, client: openai.AsyncOpenAI, plan: Plan, batch: Batch
     ) -> dict[str, Completion | Failure]:
         """Waits for a batch and stores what it brought; items to be asked again are left out."""
         number, pause = batch.id, min(1.0, self._patience.poll)
@@ -149,6 +141,11 @@ class BatchRun:
             if file:
                 content = await self._call(lambda file=file: client.files.content(file))
                 outcomes |= outcomes_in(content.text, self._endpoint, self._terms.model)
+        if len(outcomes) < answered(batch):
+            raise TryAgainLater(
+                f"{self._endpoint.name} gave only {len(outcomes)} of the {answered(batch)} replies "
+                f"of batch {number} that can be read"
+            )
         if not outcomes:
             self._close(plan, batch.status)
             raise refused(batch, self._endpoint)
@@ -163,8 +160,8 @@ class BatchRun:
         self._close(plan, batch.status)
         return {key: answer for key, answer in zip(plan.items, answers, strict=True) if answer}
 
-    def _close(self, plan: _Plan, status: str) -> None:
-        self._note(_DONE + plan.name, status)
+    def _close(self, plan: Plan, status: str) -> None:
+        self._note(DONE + plan.name, status)
         self._meter.landed(len(plan.items))
 
     async def _settle(
@@ -189,16 +186,20 @@ class BatchRun:
             return Failure(f"{reason}, in {self._rounds[key]} batches", temporary=True)
         return None
 
-    async def _submitted(self, client: openai.AsyncOpenAI, plan: _Plan) -> Batch:
+    async def _submitted(self, client: openai.AsyncOpenAI, plan: Plan) -> Batch:
         """The batch at the server, submitted now unless it was before."""
-        if known := self._store.journal.get(_ID + plan.name):
+        if known := self._store.journal.get(ID + plan.name):
             try:
                 return await self._call(lambda: client.batches.retrieve(known))
             except _NotThere:
                 self._close(plan, "gone")
                 raise
-        batch = await self._call(lambda: _found_or_created(client, plan, self._terms))
-        self._note(_ID + plan.name, batch.id)
+        try:
+            batch = await self._call(lambda: _found_or_created(client, plan, self._terms))
+        except (_NotThere, _Refused):
+            self._close(plan, "refused")
+            raise
+        self._note(ID + plan.name, batch.id)
         return batch
 
     async def _call(self, ask: Callable[[], Awaitable[_T]]) -> _T:
@@ -223,21 +224,30 @@ class BatchRun:
                     f"{self._endpoint.name} does not know this batch, or no batches at all",
                     "run again to submit it anew, or set teacher.batch: false to ask one by one",
                 ) from None
+            except (ValueError, AttributeError, TypeError):  # a 200 answer of another kind
+                raise _Refused(
+                    f"{self._endpoint.name} does not answer as the batch API does",
+                    "set teacher.batch: false to ask one by one",
+                ) from None
             except openai.APIError as error:
                 outcome = outcome_of_error(error, self._endpoint, self._terms.model)
-            if isinstance(outcome, Fatal):
-                raise outcome.error
-            if not isinstance(outcome, Transient):
-                reason = getattr(outcome, "reason", str(outcome))
-                raise ApcError(f"the batch API refused: {reason}", "set teacher.batch: false")
-            if outcome.limited:
-                self._gate.limited(attempt, outcome.pause)
-            else:
-                self._gate.failed(outcome.reason, outcome.pause)
-                await self._gate.back_off(attempt)
+            await self._wait(outcome, attempt)
+
+    async def _wait(self, outcome: Outcome, attempt: int) -> None:
+        """Waits until the batch API may be asked again; raises where that is no use."""
+        if isinstance(outcome, Fatal):
+            raise outcome.error
+        if not isinstance(outcome, Transient):
+            reason = getattr(outcome, "reason", str(outcome))
+            raise _Refused(f"the batch API refused: {reason}", "set teacher.batch: false")
+        if outcome.limited:
+            self._gate.limited(attempt, outcome.pause)
+        else:
+            self._gate.failed(outcome.reason, outcome.pause)
+            await self._gate.back_off(attempt)
 
 
-async def _found_or_created(client: openai.AsyncOpenAI, plan: _Plan, terms: Terms) -> Batch:
+async def _found_or_created(client: openai.AsyncOpenAI, plan: Plan, terms: Terms) -> Batch:
     """A batch of this name that the server has already, else a new one."""
     async for batch in client.batches.list(limit=100):
         if (batch.metadata or {}).get(_LABEL) == plan.name:

@@ -71,6 +71,12 @@ def chunks(items: dict[str, str]) -> Iterator[dict[str, str]]:
         yield part
 
 
+def answered(batch: Batch) -> int:
+    """How many lines the output and error files should have; 0 where the server does not say."""
+    counts = batch.request_counts
+    return (counts.completed or 0) + (counts.failed or 0) if counts else 0
+
+
 def refused(batch: Batch, endpoint: Endpoint) -> ApcError:
     """Why a batch ended with nothing at all."""
     problems = batch.errors.data if batch.errors and batch.errors.data else []

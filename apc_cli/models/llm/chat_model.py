@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from apc_cli.errors import TryAgainLater
 from apc_cli.models.llm.chat_batch import BatchRun
+from apc_cli.models.llm.chat_batch_plans import check_none_in_batch
 from apc_cli.models.llm.chat_costs import Meter
 from apc_cli.models.llm.chat_endpoint import endpoint_from_environment
 from apc_cli.models.llm.chat_gate import Patience
@@ -92,7 +93,8 @@ class ChatModel:
         """The reply to each request in order, from the journal or else from the server.
 
         Raises:
-            ConfigError: the server refuses the key, the model name or the address.
+            ConfigError: the server refuses the key, the model name or the address; or an open
+                batch holds some of the replies, and this is to be no batch.
             TryAgainLater: a limit, the quota, or a server that is down; what arrived is stored.
             ApcError: the journal cannot be written.
         """
@@ -111,6 +113,8 @@ class ChatModel:
                 tally.add(key, stored)
                 self._terms.served |= isinstance(stored, Completion)
         if missing:
+            if not self._batch:
+                check_none_in_batch(missing, self._store.journal, self._endpoint.name)
             try:
                 asyncio.run(self._run().ask_all(missing, tally.add))
             except TryAgainLater as error:

@@ -8,9 +8,10 @@ import time
 
 import pytest
 from chat_cases import KEY, ask, echoes, items
+from chat_cases import model as online
 from fake_openai import FakeOpenAI
 
-from apc_cli.errors import ApcError, TryAgainLater
+from apc_cli.errors import ApcError, ConfigError, TryAgainLater
 from apc_cli.models.llm.chat_costs import Meter, Price
 from apc_cli.models.llm.chat_gate import Patience
 from apc_cli.models.llm.chat_model import ChatModel
@@ -170,6 +171,52 @@ def test_a_server_without_batches_is_named(journal):
         with pytest.raises(ApcError, match="no batches at all") as caught:
             model(server, journal).complete_all([ask("x")])
         assert "teacher.batch: false" in caught.value.hint
+        assert online(server, journal).complete_all([ask("item 0")]) == echoes(1)
+
+
+def test_a_server_with_other_things_at_the_address_of_batches_is_named(journal):
+    with FakeOpenAI() as server:
+        server.batches.get = lambda path: b"<html>welcome</html>"
+        with pytest.raises(ApcError, match="does not answer as the batch API"):
+            model(server, journal).complete_all(items(1))
+        assert online(server, journal).complete_all(items(1)) == echoes(1)
+
+
+def test_what_a_batch_holds_is_not_asked_one_by_one(tmp_path, journal):
+    with FakeOpenAI() as server:
+        server.batches.polls = 10_000
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, server.url, str(tmp_path / "journal")],
+            env=os.environ | {"OPENAI_API_KEY": KEY},
+        )
+        while not journal.names("batch id "):
+            time.sleep(0.02)
+        child.kill()
+        child.wait(10)
+        with pytest.raises(ConfigError, match="holds 9 of these replies") as caught:
+            online(server, journal).complete_all(items(12))
+        assert "teacher.batch: true" in caught.value.hint and server.requests == 0
+        assert online(server, journal).complete_all([ask("item 11")]) == [echoes(12)[11]]
+        server.batches.polls = 0
+        model(server, journal).complete_all(items(9))
+        assert online(server, journal).complete_all(items(12)) == echoes(12)
+        assert set(server.deliveries.values()) == {1}
+
+
+def test_a_batch_that_came_in_part_is_read_again(journal):
+    with FakeOpenAI() as server:
+        real = server.batches.get
+
+        def torn(path):
+            found = real(path)
+            return found[: len(found) // 2] if isinstance(found, bytes) else found
+
+        server.batches.get = torn
+        with pytest.raises(TryAgainLater, match="of the 6 replies of batch"):
+            model(server, journal).complete_all(items(6))
+        server.batches.get = real
+        assert model(server, journal).complete_all(items(6)) == echoes(6)
+        assert server.batches.created == 1 and set(server.deliveries.values()) == {1}
 
 
 @pytest.mark.parametrize(
