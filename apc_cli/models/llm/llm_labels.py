@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 
 from apc_cli.models.llm.llm_dress import undressed
 
-RELEVANCE_WORDS = {"no": ("no", "いいえ", "否", "不是"), "yes": ("yes", "はい", "是")}
+RELEVANCE_WORDS = {
+    "no": ("no", "いいえ", "否", "不是", "不用", "无需", "没有必要"),
+    "yes": ("yes", "はい", "是"),
+}
 NLI_WORDS = {
     "contradicted": ("contradict", "矛盾"),
     "neutral": ("neutral", "中立"),
@@ -20,7 +23,7 @@ _ALTERNATIVE = (
 _NEGATION = r"(?:\bnot\b|n't\b|n’t\b|\bneither\b|\bnor\b|\bnever\b)\W+(?:\w+\W+)?"
 _NOT_AT_ALL = r"(?!し(?:ない|ません|てい(?:ない|ません))|[はが]?(?:ない|ありません)|では)"
 _RELEVANCE_SAID = {
-    "no": r"no\b|いいえ|否|不是|不需要|不必",
+    "no": r"no\b|いいえ|否|不是|不需要|不必|不用|无需|没有必要",
     "yes": r"yes\b|はい|是(?![否不])|需要",
 }
 _NLI_SAID = {

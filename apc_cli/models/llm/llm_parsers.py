@@ -19,6 +19,7 @@ _SECTION = re.compile(
     r"[ \t*_」】]*(?:[:：][ \t*_]*|(?=\n|$))",
     re.IGNORECASE | re.MULTILINE,
 )
+_BETWEEN_PARTS = re.compile(r"[・·＝=\s]+")
 _CJK = r"\u3005\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _SCRIPTS = re.compile(r"[\u3040-\u309f]+|[\u30a0-\u30ff]+|[\u3005\u3400-\u9fff\uf900-\ufaff]+")
 
@@ -81,14 +82,14 @@ def _distinct(items: list[str] | None) -> list[str]:
 def names(sentence: str, character: str) -> bool:
     """Whether the sentence holds the character's name or a part of it that is a name itself.
 
-    A Chinese or Japanese name stands without spaces: its part is its last run of one script, as
-    こいし of 古明地こいし, if that is not the whole.
+    The parts of a Chinese or Japanese name stand between points or spaces, as in マリー・キュリー;
+    without any, its last run of one script is a part, as こいし of 古明地こいし. One character is none.
     """
     if re.search(rf"[{_CJK}]", character):
-        runs = _SCRIPTS.findall(character)
-        return character in sentence or (
-            len(runs) > 1 and len(runs[-1]) > 1 and runs[-1] in sentence
-        )
+        parts = [part for part in _BETWEEN_PARTS.split(character) if part]
+        if len(parts) == 1:
+            parts = [character, *_SCRIPTS.findall(character)[1:][-1:]]
+        return character in sentence or any(len(p) > 1 and p in sentence for p in parts)
     if re.search(rf"(?<!\w){re.escape(character)}(?!\w)", sentence, re.IGNORECASE):
         return True
     words = set(re.findall(r"\w+", sentence))

@@ -4,6 +4,7 @@ import pytest
 
 from apc_cli.models.llm.llm_labels import parse_nli, parse_relevance
 from apc_cli.models.llm.llm_parsers import (
+    names,
     parse_answer,
     parse_queries,
     parse_replies,
@@ -240,3 +241,25 @@ def test_japanese_replies_are_read_in_every_dress(text):
 def test_quotes_within_a_text_stay():
     text = '{"queries": ["你说过“再见”吗？", "彼は「行く」と言った？"]}'
     assert parse_queries(text, 3) == ["你说过“再见”吗？", "彼は「行く」と言った？"]
+
+
+@pytest.mark.parametrize(
+    ("character", "sentence", "named"),
+    [
+        ("マリー・キュリー", "マリーは二つの賞を得た。", True),
+        ("マリー・キュリー", "キュリーは放射能を調べた。", True),
+        ("霧雨 魔理沙", "霧雨は森に住む。", True),
+        ("安娜·卡列尼娜", "安娜爱上了一位军官。", True),
+        ("古明地こいし", "こいしは地底に住む。", True),
+        ("古明地こいし", "古明地さとりは心を読む。", False),
+        ("李·白", "李子很甜。", False),
+        ("沈青禾", "青禾怕打雷。", False),
+    ],
+)
+def test_parts_of_chinese_and_japanese_names_name_the_character(character, sentence, named):
+    assert names(sentence, character) == named
+
+
+@pytest.mark.parametrize("text", ["不用。", "无需提到。", "没有必要。", "不必", "答案：不用"])
+def test_there_is_no_need_means_no(text):
+    assert parse_relevance(text) == "no"
