@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Collection
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -100,6 +101,9 @@ _STAGE_COMMANDS = {
 }
 """Command: (the stage it builds and that --force repeats, help)."""
 
+_BEFORE = {"train-discriminators": ("label-data",)}
+"""Stages without a command of their own that --force repeats, too."""
+
 
 def _add_stage_command(name: str, stage: str, text: str) -> None:
     @app.command(name, help=text)
@@ -116,7 +120,7 @@ def _add_stage_command(name: str, stage: str, text: str) -> None:
     ) -> None:
         limited = _limited(settings, max_cost, max_requests)
         shop = _workshop(character, config, profile, workspace, limited)
-        figures = _build(shop, stage, stage if force else None, dry_run)
+        figures = _build(shop, stage, (*_BEFORE.get(stage, ()), stage) if force else (), dry_run)
         if figures and name == "train-discriminators":
             from apc_cli.commands.building import show_discriminators
 
@@ -149,7 +153,7 @@ def train(
     limited = _limited(settings, max_cost, max_requests)
     chosen = [f"algorithm={algorithm}"] if algorithm else []
     shop = _workshop(character, config, profile, workspace, [*limited, *chosen])
-    _build(shop, "evaluation", shop.algorithm if force else None, dry_run)
+    _build(shop, "evaluation", [shop.algorithm] if force else [], dry_run)
     if not dry_run:
         show_evaluation(shop, _console())
     _check_failed(shop)
@@ -198,14 +202,12 @@ def evaluate(
     limited = _limited(settings, max_cost, max_requests)
     shop = _workshop(character, config, profile, workspace, limited)
     if untrained:
-        _build(shop, "queries", None, dry_run)
+        _build(shop, "queries", (), dry_run)
     else:
         require_adapter(shop)
-    for each in shops(shop, plan):
-        _build(each, each.algorithm, None, dry_run)
+    _train_missing(shop, shops(shop, plan), dry_run)
     if dry_run:
         return
-    shop.preflight(["evaluation"])
     with shop.workspace.lock():
         report = compare_systems(shop, plan)
     for made in tables(report):
@@ -261,14 +263,7 @@ def score(
     from apc_cli.commands.scoring import ScoreCommand, Spread
     from apc_cli.reports.console import cost_line
 
-    if metric not in ("score", "delta"):
-        raise ConfigError(f"--metric {metric} is unknown", "use score or delta")
-    if fail_under is not None and not isfinite(fail_under):
-        raise ConfigError(f"--fail-under {fail_under} is no number", "e.g. --fail-under 3.5")
-    if engine not in ("local", "ray"):
-        raise ConfigError(f"--engine {engine} is unknown", "use local or ray")
-    if output != "-":
-        _check_output(Path(file), Path(output))
+    _check_scoring(file, output, skip_bad, metric, fail_under, engine)
     limited = _limited(settings, max_cost, max_requests)
     shop = _workshop(character, config, profile, workspace, limited, anyone=True)
     shop.strict = False
@@ -333,7 +328,8 @@ def lint(
     from apc_cli.reports.console import lint_table
 
     shop = _workshop(character, config, profile, workspace, settings)
-    _build(shop, "statements", None, dry_run=False)
+    _build(shop, "statements", (), dry_run=False)
+    _check_failed(shop)
     findings = lint_persona(shop)
     if findings:
         _console().print(lint_table(findings))
@@ -457,10 +453,18 @@ def _check_failed(shop: "Workshop") -> None:
         raise typer.Exit(3)
 
 
+def _train_missing(shop: "Workshop", shops: "list[Workshop]", dry_run: bool) -> None:
+    """Trains the adapters to compare, once it is sure that they can be measured."""
+    if not dry_run:
+        shop.preflight(["evaluation"])
+    for each in shops:
+        _build(each, each.algorithm, (), dry_run)
+
+
 def _build(
-    shop: "Workshop", target: str, force: str | None, dry_run: bool
+    shop: "Workshop", target: str, force: Collection[str], dry_run: bool
 ) -> dict[str, Any] | None:
-    """Builds a stage and what it needs; `force` names a stage to repeat."""
+    """Builds a stage and what it needs; `force` names stages to repeat."""
     from apc_cli.commands.building import build
 
     return build(shop, _console(), target, force=force, dry_run=dry_run)
@@ -484,14 +488,39 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(sorted(map(int, words)))
 
 
-def _check_output(source: Path, target: Path) -> None:
+def _check_scoring(
+    file: str,
+    output: str,
+    skip_bad: Path | None,
+    metric: str,
+    fail_under: float | None,
+    engine: str,
+) -> None:
+    """Finds out what is wrong with the options of `apc score` before any work is done."""
+    if metric not in ("score", "delta"):
+        raise ConfigError(f"--metric {metric} is unknown", "use score or delta")
+    if fail_under is not None and not isfinite(fail_under):
+        raise ConfigError(f"--fail-under {fail_under} is no number", "e.g. --fail-under 3.5")
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine {engine} is unknown", "use local or ray")
+    if output != "-":
+        _check_output(Path(file), Path(output), "-o")
+    if skip_bad:
+        _check_output(Path(file), skip_bad, "--skip-bad")
+        if output != "-" and skip_bad.absolute() == Path(output).absolute():
+            raise ConfigError("-o and --skip-bad name one file", "give each its own")
+
+
+def _check_output(source: Path, target: Path, option: str) -> None:
     """Finds out before any work is done."""
     if target.is_dir() or not target.parent.is_dir():
         where = target if target.is_dir() else target.parent
         kind = "a directory" if target.is_dir() else "no directory"
-        raise ConfigError(f"{where} is {kind}", "give -o a file in a directory that exists")
+        raise ConfigError(f"{where} is {kind}", f"give {option} a file in a directory that exists")
     if source.is_file() and target.exists() and source.samefile(target):
-        raise ConfigError(f"{target} is the input itself", "give another file to -o")
+        raise ConfigError(f"{target} is the input itself", f"give another file to {option}")
+    if source.is_dir() and target.parent.samefile(source):
+        raise ConfigError(f"{target} lies among the input", f"give {option} another folder")
 
 
 def _console() -> Any:

@@ -9,7 +9,7 @@ are those of its manifest entry, and its outputs are still as it wrote them.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -75,13 +75,13 @@ class Pipeline:
         visit(self.stages[target])
         return list(order.values())
 
-    def plan(self, target: str, *, force: str | None = None) -> list[Planned]:
+    def plan(self, target: str, *, force: Collection[str] = ()) -> list[Planned]:
         """The stages that would run now, and those after them that may have to."""
         planned: list[Planned] = []
         changing: set[str] = set()
         for stage in self.needed(target):
             known = self.stale(stage)
-            if stage.name == force:
+            if stage.name in force:
                 known.append("--force")
             reasons = [*known, *(f"{name} may change" for name in stage.reads if name in changing)]
             if reasons:
@@ -118,7 +118,7 @@ class Pipeline:
         target: str,
         runner: Runner,
         *,
-        force: str | None = None,
+        force: Collection[str] = (),
         started: Callable[[Planned], None] = lambda planned: None,
     ) -> Iterator[tuple[Stage, Summary, float]]:
         """Builds the target; yields each stage that ran, its summary and its seconds.
@@ -128,7 +128,7 @@ class Pipeline:
         """
         for stage in self.needed(target):
             reasons = self.stale(stage)
-            if stage.name == force:
+            if stage.name in force:
                 reasons.append("--force")
             if not reasons:
                 continue

@@ -4,6 +4,7 @@ from apc_cli.config import Character, Configuration
 from apc_cli.pipeline import Stage
 
 SOURCE = "source text"
+LLM_PROMPTS = "LLM prompts"
 ROUND = "-round-"
 """Stands between the name of a stage and the number of its round, in all rounds but the last."""
 SHARED = frozenset({"statements", "queries", "label-data", "train-discriminators"})
@@ -32,7 +33,7 @@ def stages_for(config: Configuration) -> list[Stage]:
     judge_reads = ("discriminators",) if own_judges else shipped(pair.relevance, pair.nli)
     base_reads = shipped(pair.base_relevance, pair.base_nli)
     by_llm = evaluator.backend == "openai"
-    evaluator_reads = () if by_llm else shipped(evaluator.relevance, evaluator.nli)
+    evaluator_reads = (LLM_PROMPTS,) if by_llm else shipped(evaluator.relevance, evaluator.nli)
     llm_keys = ("teacher.model", "teacher.label_samples")
     label_keys = llm_keys[1:] if character.teacher.backend == "openai" else ()
     judge_keys = () if own_judges else ("discriminators.relevance", "discriminators.nli")
@@ -48,13 +49,15 @@ def stages_for(config: Configuration) -> list[Stage]:
                   (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *ranking_keys, *lora, "dpo.guards",
                    "grpo")),
         ]  # fmt: skip
+    told = (LLM_PROMPTS,) if character.teacher.backend == "openai" else ()
+    extracted = () if character.persona.statements else told
     source_keys = () if character.persona.statements else _TEACHER
     stages = [
-        Stage("statements", (SOURCE,), ("statements.jsonl",),
+        Stage("statements", (SOURCE, *extracted), ("statements.jsonl",),
               (*_WHO, "persona.protective", *source_keys)),
-        Stage("queries", ("statements.jsonl",), ("queries.jsonl",),
+        Stage("queries", ("statements.jsonl", *told), ("queries.jsonl",),
               (*_WHO, *_TEACHER, "teacher.queries_per_statement")),
-        Stage("label-data", ("statements.jsonl", "queries.jsonl"),
+        Stage("label-data", ("statements.jsonl", "queries.jsonl", *told),
               ("relevance.jsonl", "nli.jsonl"),
               (*_WHO, *_TEACHER, *label_keys, "teacher.other_queries", "teacher.other_replies")),
         Stage("train-discriminators", ("relevance.jsonl", "nli.jsonl", *base_reads),
@@ -62,7 +65,7 @@ def stages_for(config: Configuration) -> list[Stage]:
               ("character", "seed", *(f"discriminators.{key}" for key in (
                   "base_relevance", "base_nli", "relevance_epochs", "nli_epochs",
                   "learning_rate", "batch_size", "test_share")))),
-        Stage("experience", ("statements.jsonl", "queries.jsonl", *judge_reads),
+        Stage("experience", ("statements.jsonl", "queries.jsonl", *told, *judge_reads),
               ("experience.jsonl",),
               (*_WHO, *_TEACHER, *_RETRIEVAL, *_HELD_OUT, *judge_keys,
                "warm_up.min_statements", "warm_up.max_statements")),

@@ -26,7 +26,7 @@ from apc_cli.records import (
     Summary,
 )
 from apc_cli.splits import hold_out_queries
-from apc_cli.stages import ROUND, SHARED, SOURCE, shipped, stages_for
+from apc_cli.stages import LLM_PROMPTS, ROUND, SHARED, SOURCE, shipped, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ class Workshop:
 
         stages = stages_for(self.config)
         judges = {name for stage in stages for name in shipped(*stage.reads)}
-        sources = {name: shipped_judge(name) for name in judges} | {SOURCE: self.source}
+        prompts = Path(__file__).parent / "prompts" / f"{self.character.language}.yaml"
+        sources = {SOURCE: self.source, LLM_PROMPTS: prompts}
+        sources |= {name: shipped_judge(name) for name in judges}
         if self.main is not self:
             common = [stage for stage in stages if stage.name in SHARED]
             sources |= {n: self.main.workspace.path(n) for stage in common for n in stage.writes}
@@ -161,7 +163,26 @@ class Workshop:
             return []
         from apc_cli.estimating import estimate_lines
 
-        return estimate_lines(self.character, self.source, self.workspace, stages)
+        return estimate_lines(self.character, self.source, self.main.workspace, stages)
+
+    def verdict_facts(self) -> dict[str, Any]:
+        """What decides the evaluator's verdicts: its models by content, or the LLM."""
+        facts: dict[str, Any] = {
+            "language": self.character.language, "weights": self.character.persona.weights,
+        }  # fmt: skip
+        if self._evaluated_by_llm:
+            from apc_cli.models.llm.chat_endpoint import address_in_environment
+
+            teacher = self.character.teacher
+            address = teacher.base_url or address_in_environment()
+            return facts | {
+                "llm": self.evaluator_name(), "server": address, "samples": teacher.label_samples,
+            }  # fmt: skip
+        from apc_cli.models.references import digest, resolve
+
+        pair = self.character.evaluator
+        places = {name: Path(resolve(name)) for name in (pair.relevance, pair.nli)}
+        return facts | {"judges": [(n, digest(p) if p.is_dir() else "") for n, p in places.items()]}
 
     @property
     def _evaluated_by_llm(self) -> bool:

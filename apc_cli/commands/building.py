@@ -1,6 +1,7 @@
 """What the stage commands show: the plan, each finished stage, and what was trained."""
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Console
@@ -23,9 +24,9 @@ from apc_cli.workshop import Workshop, require
 
 
 def build(
-    shop: Workshop, console: Console, target: str, *, force: str | None, dry_run: bool
+    shop: Workshop, console: Console, target: str, *, force: Collection[str], dry_run: bool
 ) -> dict[str, Any] | None:
-    """Prints the plan, runs it, returns the target's figures; `force` names a stage to repeat.
+    """Prints the plan, runs it, returns the target's figures; `force` names stages to repeat.
 
     Raises:
         ConfigError: the source text is not there, or what the stages need is not.

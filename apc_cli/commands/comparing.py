@@ -11,11 +11,10 @@ from apc_cli.prompts import interview_questions
 from apc_cli.records import JudgedReply
 from apc_cli.reports.comparison import Step, comparison
 from apc_cli.reports.comparison_pages import html_page, markdown_page
-from apc_cli.stages import shipped
 from apc_cli.steps import compare
 from apc_cli.steps.compare import AskedQuery, System
 from apc_cli.workshop import Workshop
-from apc_cli.workspace import digest, write_text
+from apc_cli.workspace import write_text
 
 METHODS = ("vanilla", "eu", "lcm", "rag")
 SOURCES = ("interview", "held-out", "all")
@@ -76,7 +75,7 @@ def compare_systems(shop: Workshop, plan: Plan) -> dict[str, Any]:
     samples, seed = plan.samples or settings.samples_per_query, shop.character.seed
     judged = compare.run(
         shop.character.character, shop.statements(), queries,
-        [row.system for row in _grouped(rows)], lambda: shop.evaluator, _evaluator_facts(shop),
+        [row.system for row in _grouped(rows)], lambda: shop.evaluator, shop.verdict_facts(),
         shop.character.policy, samples, seed, shop.workspace, shop.progress,
     )  # fmt: skip
     steps = [Step(r.before, r.system.name) for r in rows if r.before and r.top_k is None]
@@ -162,15 +161,6 @@ def _queries(shop: Workshop, plan: Plan) -> list[AskedQuery]:
         held_out if plan.queries != "interview" else []
     )
     return list({asked.query: asked for asked in reversed(found)}.values())[::-1]
-
-
-def _evaluator_facts(shop: Workshop) -> dict[str, Any]:
-    """What decides the evaluator's verdicts: its settings, and the content of shipped judges."""
-    from apc_cli.models.references import shipped_judge  # noqa: PLC0415 - names files, loads none
-
-    pair = shop.character.evaluator.model_dump(mode="json")
-    texts = [value for value in pair.values() if isinstance(value, str)]
-    return {"pair": pair, "shipped": {n: digest(shipped_judge(n)) for n in shipped(*texts)}}
 
 
 def _frame(

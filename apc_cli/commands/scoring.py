@@ -93,7 +93,7 @@ class ScoreCommand:
             )
         ]
         rows.append(["mean statements", f"{totals.statements / max(1, totals.scored):.1f}"])
-        sure = 1 - totals.unsure / max(1, totals.statements)
+        sure = (totals.statements - totals.unsure) / max(1, totals.judged or totals.statements)
         rows.append(["verdicts the judges are sure of", f"{sure:.0%}"])
         if totals.judged:
             share = totals.judged / max(1, totals.statements)
@@ -133,25 +133,11 @@ class ScoreCommand:
 
     def _run_name(self, digests: list[str], explain: bool) -> str:
         """Tells runs apart whose rows must not be mixed: by input, statements, judges, options."""
-        judges = self._judges()
         known = sorted(self._root.glob("*/statements.jsonl"))
         personas = [hashlib.sha256(path.read_bytes()).hexdigest() for path in known]
-        device = self._shop.character.device
+        judges, device = self._shop.verdict_facts(), self._shop.character.device
         parts = [digests, judges, personas, explain, self._who, device, score.SHARD, self._nearest]
-        parts.append(self._shop.character.persona.weights)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-    def _judges(self) -> list[tuple[str, str | None]]:
-        """Each discriminator with what its directory holds; or the name of the LLM."""
-        from apc_cli.models.references import digest, resolve
-
-        if self._by_llm:
-            return [(name, None) for name in self._shop.evaluator_name().values()]
-        pair = self._shop.character.evaluator
-        return [
-            (name, digest(Path(resolve(name))) if Path(resolve(name)).is_dir() else "")
-            for name in (pair.relevance, pair.nli)
-        ]
 
     def _resolved(self, row: dict[str, Any]) -> Item:
         return score.resolved(row, self._who, self._statements_of)

