@@ -36,6 +36,7 @@ def export(
     from apc_cli.models import merging, references  # noqa: PLC0415 - heavy
     from apc_cli.models.adapters import save_adapter  # noqa: PLC0415
 
+    algorithm, settings = _training(shop)
     merging.check_base(shop.workspace.path("adapter"), shop.character.policy.model)
     base = references.published(shop.character.policy.model)
     player = shop.plain_player("adapter", dtype)
@@ -67,7 +68,8 @@ def export(
             serving.modelfile(made, shop.character.policy, system[0], remarks),
         )
         write_text(folder / "statements.txt", "".join(f"{s}\n" for s in shop.statements()))
-        card = model_card(_facts(shop, player, base, made, notes, probe, folder))
+        facts = _facts(shop, player, base, made, notes, probe, folder)
+        card = model_card(facts | {"algorithm": algorithm, "settings": settings})
         write_text(folder / "README.md", card)
     return serving.serving_lines(made)
 
@@ -118,7 +120,7 @@ def _facts(
     probe: list[dict[str, str]],
     folder: Path,
 ) -> dict[str, Any]:
-    """Everything that the model card tells."""
+    """What the model card tells, but for how the adapter was trained."""
     character, policy = shop.character, shop.character.policy
     quick, full = _measured(shop)
     evaluator = shop.evaluator_name()
@@ -128,14 +130,12 @@ def _facts(
         if (value := shop.workspace.digest(name))
     }
     hashes |= {p.name: str(digest(p)) for p in sorted(folder.glob("*.safetensors"))}
-    algorithm = shop.algorithm
     return {
         "base": base.name,
         "rank": made.rank,
         "language": character.language,
         "licence": base.licence or "other",
         "licence_note": base.licence or "see its own page; it applies to this model too",
-        "algorithm": algorithm,
         "character": character.character,
         "notes": notes,
         "counts": list(_counts(shop)),
@@ -151,15 +151,32 @@ def _facts(
             for key in ("temperature", "top_p", "min_p", "repetition_penalty", "max_new_tokens")
         ),
         "serving": serving.serving_lines(replace(made, directory=Path("."))),
-        "settings": {
-            "policy.method": policy.method,
-            "policy.quantization": policy.quantization,
-            "warm_up.epochs": character.sft_epochs,
-            **{f"{algorithm}.{k}": v for k, v in shop.config.value(algorithm).items()},
-            "seed": character.seed,
-        },
         "hashes": hashes,
     }
+
+
+def _training(shop: Workshop) -> tuple[str, dict[str, Any]]:
+    """(algorithm, settings) that the adapter was trained with, whatever is configured now.
+
+    Raises:
+        ConfigError: it was trained to be prompted in another way than is configured.
+    """
+    manifest = shop.workspace.manifest()
+    made = [stage for stage, entry in manifest.items() if "adapter" in entry["outputs"]]
+    if not made:
+        raise ConfigError("the adapter's training did not end", "run apc train again")
+    settings: dict[str, Any] = {}
+    for stage in ("warm-up", "build-dpo", made[0]):
+        settings |= manifest.get(stage, {"config": {}})["config"]
+    method = shop.character.policy.method
+    if settings.get("policy.method", method) != method:
+        trained = settings["policy.method"]
+        raise ConfigError(
+            f"the adapter was trained with policy.method {trained}, {method} is configured",
+            f"add --set policy.method={trained}",
+        )
+    told = {key: value for key, value in settings.items() if key not in ("character", "language")}
+    return ("grpo" if made[0] == "grpo" else "dpo"), told
 
 
 def _counts(shop: Workshop) -> Iterator[dict[str, Any]]:

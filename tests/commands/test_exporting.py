@@ -67,6 +67,15 @@ def test_the_merged_model_answers_like_base_and_adapter_in_plain_transformers(tr
     assert not list(folder.parent.glob(".*"))
 
 
+def test_the_card_tells_how_it_was_trained_whatever_is_configured_now(trained, apc):
+    code, _, err = apc("export", *OFFLINE, "--set", "dpo.beta=0.77", "--set", "algorithm=grpo")
+    assert code == 0, err
+    _, card = front_matter(trained / "workspace/Mara/export/merged")
+    assert "| dpo.beta | 0.1 |" in card and "0.77" not in card and "grpo.beta" not in card
+    code, _, err = apc("export", *OFFLINE, "--set", "policy.method=lcm", "--to", "other")
+    assert code == 2 and "trained with policy.method rag" in err
+
+
 def test_the_adapter_alone_is_plain_peft_and_names_its_rank(trained, apc, models):
     from peft import AutoPeftModelForCausalLM
 
