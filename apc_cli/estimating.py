@@ -95,7 +95,7 @@ class Estimate:
         ]
         count = asked * len(statements)
         yield self._of("evaluation", "judge_relevance", values, count)
-        systems = 3 if self._character.warm_up.epochs else 2
+        systems = 3 if self._character.sft_epochs else 2
         replies = systems * settings.samples_per_query
         yield self._of("evaluation", "judge_nli", values, count * replies)
 
@@ -106,7 +106,8 @@ class Estimate:
         count = len(values) if count is None else count
         if not values:
             return Asked(stage, kind, 0, Usage())
-        bodies = [self._body(kind, value) for value in values]
+        model = model_of(stage, self._character)
+        bodies = [self._body(model, kind, value) for value in values]
         stored = sum(self._is_stored(body) for body in bodies)
         asked = max(0, count - stored)
         tokens = sum(map(input_tokens, bodies)) / len(bodies)
@@ -115,10 +116,10 @@ class Estimate:
             out = sum(tokens_in(value["paragraph"]) for value in values) * 1.5 / len(values)
         return Asked(stage, kind, asked, Usage(round(tokens * asked), round(out * asked)), stored)
 
-    def _body(self, kind: str, values: dict[str, str]) -> str:
+    def _body(self, model: str, kind: str, values: dict[str, str]) -> str:
         name = self._character.character
         request = self._prompts.request(kind, {"character": name} | values)
-        return canonical_json(self._character.teacher.model, request)
+        return canonical_json(model, request)
 
     def _is_stored(self, body: str) -> bool:
         return self._journal is not None and self._journal.get(journal_key(body)) is not None
@@ -179,13 +180,16 @@ def estimate_lines(
 def _dollars(character: Character, questions: Sequence[Asked]) -> float | None:
     total = 0.0
     for question in questions:
-        measured = question.stage == "evaluation"
-        model = evaluator_model(character) if measured else character.teacher.model
-        price = configured_price(character, model)
+        price = configured_price(character, model_of(question.stage, character))
         if price is None:
             return None
         total += price.of(question.usage)
     return total * (BATCH_DISCOUNT if character.teacher.batch else 1.0)
+
+
+def model_of(stage: str, character: Character) -> str:
+    """The name of the LLM that a stage asks."""
+    return evaluator_model(character) if stage == "evaluation" else character.teacher.model
 
 
 def _reply(statement: str) -> str:

@@ -155,9 +155,13 @@ class StageAccount:
 
 
 def configured_price(character: Character, model: str) -> Price | None:
-    """The price in the configuration, else in the table; None where neither has one."""
+    """The price in the configuration, else in the table; None where neither has one.
+
+    The configuration has that of teacher.model: another model has another price.
+    """
     settings = character.teacher
-    if settings.price_input is not None and settings.price_output is not None:
+    own = model == settings.model
+    if own and settings.price_input is not None and settings.price_output is not None:
         return Price(settings.price_input, settings.price_output)
     return price_of(model, settings.base_url or address_in_environment())
 

@@ -114,6 +114,19 @@ def test_the_estimate_is_near_what_is_used(project, apc, server):
     assert estimated == pytest.approx(cost["input_tokens"], rel=0.2)
 
 
+def test_the_evaluator_is_estimated_under_its_own_name_and_price(project):
+    from apc_cli.config import load_config
+    from apc_cli.estimating import model_of
+    from apc_cli.teaching import configured_price
+
+    settings = ("teacher.model=a", "evaluator.model=b", "evaluator.backend=openai")
+    prices = ("teacher.price_input=1", "teacher.price_output=2")
+    character = load_config("Mara", settings=(*settings, *prices), folder=project).character
+    assert [model_of(stage, character) for stage in ("queries", "evaluation")] == ["a", "b"]
+    assert configured_price(character, "a").output == 2
+    assert configured_price(character, "b") is None
+
+
 def test_a_stage_taught_by_batches(project, apc, server):
     code, _, err = apc("statements", *MARA, *LLM, *PRICED, "--set", "teacher.batch=true")
     assert code == 0 and "asked by batches" in err

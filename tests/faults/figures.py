@@ -19,7 +19,8 @@ def table(found: dict[str, Any]) -> str:
          f"{kills['kills']}, {faults}"),
         ("replies delivered by the server, of them lost",
          f"{kills['delivered']}, {kills['lost']}"),
-        (f"replies paid again per kill, at {kills['concurrency']} requests at once",
+        ("replies missing from the journal after a kill, "
+         f"of {kills['concurrency']} at most under way",
          f"mean {mean:.1f}, most {max(under_way, default=0)}"),
         (f"artifacts of {kills['workspaces']} workspaces that differ from an uninterrupted run",
          str(kills["differing"])),

@@ -138,6 +138,7 @@ def check_limit(price: Price | None, max_dollars: float | None, model: str) -> N
     if max_dollars is not None and price is None:
         raise ConfigError(
             f"--max-cost needs a price, and that of {model} is not known",
-            "set teacher.price_input and teacher.price_output (dollars per million tokens), or use "
+            "set teacher.price_input and teacher.price_output (dollars per million tokens of "
+            "teacher.model), or use "
             "--max-requests",
         )

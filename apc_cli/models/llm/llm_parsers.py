@@ -83,7 +83,8 @@ def names(sentence: str, character: str) -> bool:
     """Whether the sentence holds the character's name or a part of it that is a name itself.
 
     The parts of a Chinese or Japanese name stand between points or spaces, as in マリー・キュリー;
-    without any, its last run of one script is a part, as こいし of 古明地こいし. One character is none.
+    without any, its last run of one script is a part, as こいし of 古明地こいし. A single
+    character is no part.
     """
     if re.search(rf"[{_CJK}]", character):
         parts = [part for part in _BETWEEN_PARTS.split(character) if part]
