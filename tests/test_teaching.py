@@ -59,7 +59,7 @@ def taught(project, *settings, who="Mara"):
 
     config = load_config(who, settings=("teacher.backend=openai", *settings), folder=project)
     shop = Workshop(config, Workspace(project / "workspace", who), Quiet(), project)
-    cli._build(shop, "label-data", None, dry_run=False)
+    cli._build(shop, "label-data", (), dry_run=False)
     return shop
 
 

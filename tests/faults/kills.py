@@ -39,7 +39,7 @@ root, who, concurrency, project, stage = sys.argv[1:]
 settings = ("teacher.backend=openai", f"teacher.concurrency={concurrency}")
 config = load_config(who, settings=settings, folder=Path(project))
 shop = Workshop(config, Workspace(Path(root), who), cli._progress(), Path(project))
-cli._build(shop, stage, None, dry_run=False)
+cli._build(shop, stage, (), dry_run=False)
 """
 
 
