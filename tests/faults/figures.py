@@ -19,9 +19,9 @@ def table(found: dict[str, Any]) -> str:
          f"{kills['kills']}, {faults}"),
         ("replies delivered by the server, of them lost",
          f"{kills['delivered']}, {kills['lost']}"),
-        ("replies missing from the journal after a kill, "
-         f"of {kills['concurrency']} at most under way",
-         f"mean {mean:.1f}, most {max(under_way, default=0)}"),
+        ("replies paid again per kill, mean; missing from the journal after one, most "
+         f"(of {kills['concurrency']} under way)",
+         f"{mean:.1f}; {max(under_way, default=0)}"),
         (f"artifacts of {kills['workspaces']} workspaces that differ from an uninterrupted run",
          str(kills["differing"])),
         ("requests when the finished work is run again", str(kills["requests_on_rerun"])),
