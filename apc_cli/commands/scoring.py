@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,7 @@ from rich.table import Table
 
 from apc_cli.config import load_config
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.files import jsonl
-from apc_cli.files.row_files import opened as opened_rows
+from apc_cli.files.row_files import opened
 from apc_cli.files.scored_files import Partial, check_format, describe, sink
 from apc_cli.progress import Progress
 from apc_cli.records import Item, Statement
@@ -62,7 +60,7 @@ class ScoreCommand:
     ) -> score.Totals:
         """Validates all rows, loads the pair, then streams; goes on where a killed run was."""
         check_format(output)
-        with opened_rows(file) as files, _rejects(skip_bad) as rejects:
+        with opened(file) as files, _rejects(skip_bad) as rejects:
             rows = score.Rows(files, rejects.add)
             count = rows.check()
             run = lambda: self._run_name([f.digest() for f in files], explain)  # noqa: E731
@@ -190,14 +188,3 @@ def any_character(
     nobody = Path(__file__).parents[1] / "profiles" / f"{profile}.yaml"
     config = load_config(None, file=nobody, profile=profile, settings=settings)
     return Workshop(config, Workspace(root, config.character.character), progress, Path("."))
-
-
-@contextmanager
-def opened(file: str) -> Iterator[BinaryIO]:
-    """The rows as a file that can be read twice; stdin is kept in a temporary file."""
-    if file != "-":
-        with jsonl.open_source(Path(file)) as source:
-            yield source
-        return
-    with jsonl.copied(sys.stdin.buffer) as copy:
-        yield copy

@@ -33,19 +33,21 @@ chat.complete_all(requests)
 """
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "journal") as opened:
-        yield opened
-
-
 def model(server, journal, **options):
     return ChatModel("m", server.url, 4, journal, patience=QUICK, batch=True, **options)
+
+
+def leave_an_open_batch(server, journal, tmp_path):
+    """A process sends nine items as a batch that does not end, and is killed."""
+    server.batches.polls = 10_000
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, server.url, str(tmp_path / "journal")],
+        env=os.environ | {"OPENAI_API_KEY": KEY},
+    )
+    while not journal.names("batch id "):
+        time.sleep(0.02)
+    child.kill()
+    child.wait(10)
 
 
 def test_a_batch_brings_the_replies_at_half_the_price(journal):
@@ -87,15 +89,7 @@ def test_a_killed_run_finds_its_batch_again(tmp_path, moment):
 
 def test_only_what_no_open_batch_holds_is_submitted(tmp_path, journal):
     with FakeOpenAI() as server:
-        server.batches.polls = 10_000
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, server.url, str(tmp_path / "journal")],
-            env=os.environ | {"OPENAI_API_KEY": KEY},
-        )
-        while not journal.names("batch id "):
-            time.sleep(0.02)
-        child.kill()
-        child.wait(10)
+        leave_an_open_batch(server, journal, tmp_path)
         server.batches.polls = 0
         assert model(server, journal).complete_all(items(12)) == echoes(12)
         assert server.batches.created == 2
@@ -184,15 +178,7 @@ def test_a_server_with_other_things_at_the_address_of_batches_is_named(journal):
 
 def test_what_a_batch_holds_is_not_asked_one_by_one(tmp_path, journal):
     with FakeOpenAI() as server:
-        server.batches.polls = 10_000
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, server.url, str(tmp_path / "journal")],
-            env=os.environ | {"OPENAI_API_KEY": KEY},
-        )
-        while not journal.names("batch id "):
-            time.sleep(0.02)
-        child.kill()
-        child.wait(10)
+        leave_an_open_batch(server, journal, tmp_path)
         with pytest.raises(ConfigError, match="holds 9 of these replies") as caught:
             online(server, journal).complete_all(items(12))
         assert "teacher.batch: true" in caught.value.hint and server.requests == 0

@@ -22,21 +22,9 @@ from apc_cli.models.llm.chat_outcomes import (
 )
 from apc_cli.models.llm.chat_replies import Usage, usage_of
 from apc_cli.models.llm.chat_requests import Dialect, canonical_json
-from apc_cli.models.llm.journal import Journal
 
 SERVER = Endpoint("https://api.openai.com/v1", "https://api.openai.com", KEY)
 SCHEMA = {"type": "object", "properties": {"z": {"type": "string"}, "a": {"type": "string"}}}
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "journal") as opened:
-        yield opened
 
 
 def test_prices_come_from_a_table_and_unknown_ones_are_none():

@@ -12,19 +12,6 @@ from apc_cli.errors import ApcError, ConfigError, TryAgainLater
 from apc_cli.models.llm.chat_gate import Gate, Patience
 from apc_cli.models.llm.chat_model import ChatModel
 from apc_cli.models.llm.chat_replies import Failure
-from apc_cli.models.llm.journal import Journal
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "journal.db") as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("pause", ["300", "inf", "1e308", "Fri, 01 Jan 2100 00:00:00 GMT"])

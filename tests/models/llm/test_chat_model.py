@@ -31,18 +31,6 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-
-
-@pytest.fixture
-def journal(tmp_path):
-    with Journal(tmp_path / "journal.db") as opened:
-        yield opened
-
-
 def test_replies_come_in_order_and_a_second_run_asks_nothing(journal):
     with FakeOpenAI(delay=0.005) as server:
         progress = []
@@ -172,7 +160,7 @@ def test_two_models_share_a_journal(tmp_path):
     answers = {}
 
     def run(name, server):
-        with Journal(tmp_path / "journal.db") as journal:
+        with Journal(tmp_path / "journal") as journal:
             answers[name] = model(server, journal).complete_all(items(40))
 
     with FakeOpenAI(delay=0.01) as server:
@@ -183,7 +171,7 @@ def test_two_models_share_a_journal(tmp_path):
             thread.join()
         assert answers == {"a": echoes(40), "b": echoes(40)}
         assert 40 <= server.requests <= 80
-        with Journal(tmp_path / "journal.db") as journal:
+        with Journal(tmp_path / "journal") as journal:
             before = server.requests
             assert model(server, journal).complete_all(items(40)) == echoes(40)
             assert server.requests == before
