@@ -113,6 +113,7 @@ class ScoreCommand:
     ) -> Callable[[Iterable["Shard"]], Iterator["Scored"]]:
         from apc_cli.models import engines
         from apc_cli.models.devices import pick_device
+        from apc_cli.models.ray_engine import on_ray
 
         if self._by_llm:
             return engines.one_by_one(self._shop.evaluator, explain)
@@ -122,7 +123,7 @@ class ScoreCommand:
             place = Path(output).parent if output != "-" else Path.cwd()
             spool = place / f".{Path(output).name}.spool"
             workers = max(spread.gpus, spread.workers)
-            return engines.on_ray(recipe, workers, device.type, spool)
+            return on_ray(recipe, workers, device.type, spool)
         if spread.gpus:
             return engines.in_processes(recipe, engines.gpus(spread.gpus))
         if spread.workers > 1:
