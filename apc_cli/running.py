@@ -29,7 +29,7 @@ def run_stage(shop: Workshop, stage: Stage, fingerprint: str) -> Summary:
     """Runs one stage; its artifacts are in the workspace afterwards."""
     name, _, number = stage.name.partition(ROUND)
     played = int(number or shop.character.dpo.rounds)
-    runners: dict[str, Callable[[str], Summary]] = {
+    runners: dict[str, Callable[[Workshop, str], Summary]] = {
         "statements": _statements,
         "queries": _queries,
         "label-data": _label_data,
@@ -42,9 +42,9 @@ def run_stage(shop: Workshop, stage: Stage, fingerprint: str) -> Summary:
         "evaluation": _evaluation,
     }
     if not shop.uses_llm:
-        return runners[name](fingerprint)
+        return runners[name](shop, fingerprint)
     with shop.teaching.stage(stage.name) as account:
-        summary = account.added_to(runners[name](fingerprint))
+        summary = account.added_to(runners[name](shop, fingerprint))
     shop.main.failed += summary.failed
     return summary
 
