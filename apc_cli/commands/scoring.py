@@ -63,6 +63,10 @@ class ScoreCommand:
         with opened(file) as files, _rejects(skip_bad) as rejects:
             rows = score.Rows(files, rejects.add)
             count = rows.check()
+            if self._by_llm:
+                resolved = (item for item in map(self._resolved, rows) if item.error is None)
+                for line in self._shop.scoring_estimate(resolved):
+                    self._shop.progress.say(line)
             run = lambda: self._run_name([f.digest() for f in files], explain)  # noqa: E731
             try:
                 with sink(output, run) as target:
