@@ -13,16 +13,18 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 from apc_cli.errors import ApcError, ConfigError
 from apc_cli.histories import query_in_context
 from apc_cli.models.devices import pick_device
-from apc_cli.models.llm.llm_scorer import LlmScorer
 from apc_cli.models.scorer import Scorer
 from apc_cli.records import Item
+
+if TYPE_CHECKING:
+    from apc_cli.models.llm.llm_scorer import LlmScorer
 
 Shard = Sequence[Item]
 Scored = tuple[list[dict[str, Any]], int]
@@ -53,7 +55,7 @@ class Recipe:
         )  # fmt: skip
 
 
-def score_shard(scorer: Scorer | LlmScorer, shard: Shard, explain: bool) -> Scored:
+def score_shard(scorer: "Scorer | LlmScorer", shard: Shard, explain: bool) -> Scored:
     """Each row with its score or its error, one batch for all rows of the same persona."""
     scorer, before = scorer.for_shard(), scorer.truncated
     rows = [dict(item.row) for item in shard]
@@ -107,7 +109,7 @@ def load(kind: str) -> int:
 
 
 def one_by_one(
-    scorer: Scorer | LlmScorer, explain: bool
+    scorer: "Scorer | LlmScorer", explain: bool
 ) -> Callable[[Iterable[Shard]], Iterator[Scored]]:
     """One shard after another, by a scorer that is there."""
     return lambda shards: (score_shard(scorer, shard, explain) for shard in shards)
