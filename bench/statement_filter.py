@@ -2,7 +2,8 @@
 
 The persona is made of the corpus files that only measure (AH and AI): statements of many
 characters, told of one. Replies are those of the corpus. Everything is judged once, in full, by the
-shipped evaluator pair; then again as if only the nearest statements had been.
+shipped evaluator pair; then again as if only the nearest statements had been, and as if only those
+had been that turned out to matter most: no filter can do better than that.
 """
 
 import argparse
@@ -45,8 +46,20 @@ def main() -> None:
         exact.append(_contributions(scorer, statements, group, options.chunk))
         print(f"{len(exact)} queries, {time.perf_counter() - start:.0f} s", flush=True)
     embedder = Embedder(device="cpu")
+    parts, full = np.array(exact), np.array(exact).sum(-1)
+    usual = (parts.sum((0, 1)) - parts.sum(1)) / (EACH * (len(groups) - 1))
+    usual = np.broadcast_to(usual[:, None], parts.shape)
     for share in (0.1, 0.15, 0.2, 0.3, 0.5):
-        _compare(share, NearestStatements(share, embedder), statements, groups, np.array(exact))
+        nearest = _nearest(share, embedder, statements, groups, parts.shape)
+        count = round(share * len(statements))
+        for name, kept, rest in (
+            ("nearest", nearest, 0.0),
+            ("nearest, the rest as for the other queries", nearest, usual),
+            ("those that matter most", _largest(np.abs(parts), count), 0.0),
+            ("those that differ most, the rest as for the other queries",
+             _largest(np.abs(parts - usual), count), usual),
+        ):  # fmt: skip
+            _tell(f"{share:.0%} {name}", kept, np.where(kept, parts, rest).sum(-1), full)
 
 
 def _contributions(
@@ -64,28 +77,39 @@ def _contributions(
     return parts
 
 
-def _compare(
+def _nearest(
     share: float,
-    nearest: NearestStatements,
+    embedder: Embedder,
     statements: tuple[str, ...],
     groups: list[list[tuple[str, str]]],
-    exact: np.ndarray,
-) -> None:
-    """One line: pairs visited, error of ΔAPC, pairs of replies in the same order."""
-    kept = np.zeros(exact.shape, bool)
+    shape: tuple[int, ...],
+) -> np.ndarray:
+    """True where the filter of --nearest keeps a statement: (queries, replies, statements)."""
+    filtering, kept = NearestStatements(share, embedder), np.zeros(shape, bool)
     for q, group in enumerate(groups):
         for r, reply in enumerate(group):
-            kept[q, r, nearest.choose(statements, *reply)] = True
-    full, found = exact.sum(-1), (exact * kept).sum(-1)
+            kept[q, r, filtering.choose(statements, *reply)] = True
+    return kept
+
+
+def _largest(values: np.ndarray, count: int) -> np.ndarray:
+    """True at the `count` largest of each reply."""
+    kept = np.zeros(values.shape, bool)
+    np.put_along_axis(kept, np.argsort(-values, -1)[..., :count], True, -1)
+    return kept
+
+
+def _tell(name: str, kept: np.ndarray, found: np.ndarray, full: np.ndarray) -> None:
+    """One line: pairs visited, error of ΔAPC, pairs of replies in the same order."""
     error = np.abs(found - full)
     same = [
         (found[q, a] < found[q, b]) == (full[q, a] < full[q, b])
-        for q in range(len(groups))
+        for q in range(len(full))
         for a, b in combinations(range(EACH), 2)
     ]
     print(
-        f"nearest {share:.0%}: {kept.mean():.1%} of pairs judged; error of ΔAPC {error.mean():.3f} "
-        f"on average, {error.max():.2f} at most; {np.mean(same):.3f} of pairs of replies in order"
+        f"{name}: {kept.mean():.1%} of pairs judged; error of ΔAPC {error.mean():.3f} on average, "
+        f"{error.max():.2f} at most; {np.mean(same):.3f} of pairs of replies in order"
     )
 
 
