@@ -137,7 +137,7 @@ class RolePlayer:
         conversations: Sequence[Sequence[Message]],
         n: int,
         sampling: Sampling,
-        batch_size: int | None = 16,
+        batch_size: int | None = None,
         done: Callable[[int], None] | None = None,
     ) -> list[list[str]]:
         """Samples n replies to each conversation, `batch_size` replies at a time; None: what fits.
