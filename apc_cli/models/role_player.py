@@ -21,7 +21,7 @@ from apc_cli.models.adapters import load_adapter
 from apc_cli.models.devices import pick_device, pick_dtype
 from apc_cli.models.references import resolve
 from apc_cli.models.sampling import Sampling, generate, generation_options, read_once, stream
-from apc_cli.models.slot_sampling import SlotSampler
+from apc_cli.models.slot_sampling import MOST_AT_ONCE, SlotSampler, out_of_memory
 from apc_cli.models.slots import UnsupportedModel
 from apc_cli.records import Message
 
@@ -151,14 +151,26 @@ class RolePlayer:
                 _log.warning("sampling by generate: %s", error)
                 self._slot_sampler = None
         replies: list[list[str]] = []
-        step = max(1, (batch_size or _AT_ONCE) // n)
-        for start in range(0, len(conversations), step):
-            batch = conversations[start : start + step]
-            torch.manual_seed(sampling.seed + start)
-            replies += self._sample_batch(batch, n, sampling)
+        step = self.conversations_at_once(batch_size, n)
+        while batch := conversations[len(replies) : len(replies) + step]:
+            torch.manual_seed(sampling.seed + len(replies))
+            found = self._sample_batch(batch, n, sampling)
+            if found is None:
+                step = max(1, step // 2)
+                continue
+            replies += found
             if done:
                 done(len(batch))
         return replies
+
+    def conversations_at_once(self, batch_size: int | None, n: int) -> int:
+        """How many conversations are well sampled together, n replies to each.
+
+        Where replies are started as others end, a caller may hand over more than are under way.
+        """
+        if self._slot_sampler:
+            return max(1, max(batch_size or 0, MOST_AT_ONCE) // n)
+        return max(1, (batch_size or _AT_ONCE) // n)
 
     def _sample_in_slots(
         self,
@@ -224,10 +236,17 @@ class RolePlayer:
 
     def _sample_batch(
         self, conversations: Sequence[Sequence[Message]], n: int, sampling: Sampling
-    ) -> list[list[str]]:
+    ) -> list[list[str]] | None:
+        """The replies; None where memory did not suffice, but may for fewer conversations."""
         inputs = self._encode([self.prompt_text(c) for c in conversations])
         options = generation_options(sampling, self.tokenizer.pad_token_id)
-        return self._texts(generate(self.model, inputs, n, options), n)
+        try:
+            return self._texts(generate(self.model, inputs, n, options), n)
+        except torch.OutOfMemoryError:
+            if len(conversations) == 1:
+                raise out_of_memory(n) from None
+        torch.cuda.empty_cache()
+        return None
 
     def _encode(self, texts: list[str]) -> dict[str, torch.Tensor]:
         batch = self.tokenizer(

@@ -73,10 +73,7 @@ class SlotSampler:
             at_once = self._fitting(prompts, n, sampling, min(most or MOST_AT_ONCE, len(jobs)))
             while left := [job for job in jobs if job.number not in found[job.prompt]]:
                 if not at_once:
-                    raise TryAgainLater(
-                        "the GPU has no memory left for even one reply",
-                        "lower policy.max_new_tokens, or free its memory",
-                    )
+                    raise out_of_memory(1)
                 if not self._write(prompts, n, sampling, left, min(at_once, len(left)), keep):
                     torch.cuda.empty_cache()
                     at_once //= 2
@@ -151,6 +148,14 @@ class SlotSampler:
         exact = own.logits[0, -1].float()
         off = (found - exact).norm() / (exact - exact.mean()).norm().clamp(min=1e-9)
         return shapes if off <= _AGREEMENT else None
+
+
+def out_of_memory(replies: int) -> TryAgainLater:
+    """The error where not even so many replies fit."""
+    return TryAgainLater(
+        f"the GPU's memory does not suffice to sample {replies} replies at once",
+        "free some of it, or lower policy.max_new_tokens; replies so far are kept",
+    )
 
 
 def _readable(prompts: int, n: int, replies: int) -> int:
