@@ -4,6 +4,7 @@
 """
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -112,8 +113,6 @@ class SlotSampler:
         self, prompts: Sequence[Sequence[int]], n: int, sampling: Sampling, wanted: int
     ) -> int:
         """How many of the wanted replies fit into the memory that is free, at least one."""
-        if self._model.device.type != "cuda":
-            return wanted
         config = self._model.config.get_text_config()
         token = bytes_a_token(self._shapes or [], self._model.dtype)
         width = getattr(config, "intermediate_size", 4 * config.hidden_size)
@@ -164,7 +163,9 @@ def _readable(prompts: int, n: int, replies: int) -> int:
 
 
 def _free(device: torch.device) -> int:
-    """Bytes that can still be had, those that PyTorch holds without using them among them."""
+    """Bytes that a GPU can still give, those that PyTorch holds without using them among them."""
+    if device.type != "cuda":
+        return sys.maxsize
     torch.cuda.empty_cache()
     return torch.cuda.mem_get_info(device)[0]
 
