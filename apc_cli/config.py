@@ -27,6 +27,8 @@ Loss = Literal[
 Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
 _DIVERGING = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop")
 Flaw = Literal["empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"]
+_ALTERNATIVE = ("constrained-", "literal[")
+"""How pydantic begins the name of one of several types that a value may have."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -109,9 +111,17 @@ class Discriminators(Pair):
 
 
 class Policy(Section):
-    """The role-play model and how it is prompted and sampled."""
+    """The role-play model and how it is prompted and sampled.
 
+    `batch_size` replies are under way at a time; `auto`: as many as the GPU's memory takes. With
+    `backend: openai` replies come from an OpenAI-compatible server, which knows it as `model`.
+    """
+
+    backend: Literal["transformers", "openai"] = "transformers"
     model: str = "google/gemma-1.1-7b-it"
+    base_url: str | None = None
+    insecure_http: bool = False
+    concurrency: Positive = 16
     quantization: Literal["auto", "nf4", "none"] = "auto"
     method: Literal["rag", "lcm", "eu", "vanilla"] = "rag"
     rag_top_k: Positive = 5
@@ -123,7 +133,12 @@ class Policy(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
     repetition_penalty: Rate = 1.0
-    batch_size: Positive = 16
+    batch_size: Positive | Literal["auto"] = "auto"
+
+    @property
+    def replies_at_once(self) -> int | None:
+        """The batch size; None where it is left to the program."""
+        return None if self.batch_size == "auto" else self.batch_size
 
 
 class WarmUp(Section):
@@ -309,7 +324,8 @@ def _validate(merged: dict[str, Any], origins: dict[str, str]) -> Character:
 
 
 def _explain(problem: Any, origins: dict[str, str]) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    parts = [str(part) for part in problem["loc"]]
+    key = ".".join(part for part in parts if not part.startswith(_ALTERNATIVE))
     origin = origins.get(key) or next((o for k, o in origins.items() if k.startswith(key)), "")
     place = f" (from {origin})" if origin else ""
     if problem["type"] == "missing":
