@@ -44,5 +44,5 @@ def upload_experience(
         train_dataset=Dataset.from_list(rows),
         processing_class=player.tokenizer,
     )
-    with lean(trainer, pairs=False):
+    with lean(trainer.model, pairs=False):
         trainers.run(trainer, checkpoints, "Experience upload (SFT)", progress)

@@ -89,7 +89,7 @@ def fit_preferences(
         processing_class=player.tokenizer,
         callbacks=[EarlyStoppingCallback(settings.patience)] if held_out else None,
     )
-    with lean(trainer, pairs=True):
+    with lean(trainer.model, pairs=True):
         trainers.run(trainer, checkpoints, "DPO", progress)
     if torch.equal(before, _next_token_logits(player, probe)):
         raise ApcError("DPO changed the adapter but no output of the model")
@@ -137,7 +137,7 @@ class _LeanReferences(DPOTrainer):
     """Computes the reference's log-probabilities as training computes the policy's."""
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
-        with lean(self, pairs=True):
+        with lean(self.model, pairs=True):
             return super().compute_ref_log_probs(model, inputs)
 
 

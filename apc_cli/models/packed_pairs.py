@@ -1,0 +1,132 @@
+"""Preference pairs one behind the other in one row of tokens, without padding or masks.
+
+    prompt chosen rejected | prompt chosen rejected | ...
+
+The tokens of prompt + chosen see each other as ever; those of the rejected reply see the prompt and
+themselves. Both are sequences of queries over sequences of keys, so that a variable-length causal
+kernel does all pairs of a batch at once; only the prompt's keys and values are read twice.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+_ATTENTION = "apc_pairs"
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Two continuations of a prefix: token ids."""
+
+    prefix: list[int]
+    one: list[int]
+    other: list[int]
+
+
+@dataclass(frozen=True)
+class PackedPairs:
+    """Pairs in one row.
+
+    Attributes:
+        input_ids: (tokens,) token ids.
+        positions: (tokens,) place of each token within prompt + reply.
+        keys: (keys,) for each sequence, where its keys lie among the tokens.
+        query_offsets: int32 (sequences + 1,) where each sequence's queries start, and the end.
+        key_offsets: int32 (sequences + 1,) the same for its keys.
+        lengths: (queries, keys) of each sequence.
+    """
+
+    input_ids: Tensor
+    positions: Tensor
+    keys: Tensor
+    query_offsets: Tensor
+    key_offsets: Tensor
+    lengths: tuple[tuple[int, int], ...]
+
+
+def pack(pairs: Sequence[Branches], device: torch.device) -> PackedPairs:
+    """Lays pairs out."""
+    ids: list[int] = []
+    positions: list[int] = []
+    keys: list[int] = []
+    lengths: list[tuple[int, int]] = []
+    for pair in pairs:
+        start, shared = len(ids), len(pair.prefix)
+        first, second = shared + len(pair.one), len(pair.other)
+        ids += pair.prefix + pair.one + pair.other
+        positions += [*range(first), *range(shared, shared + second)]
+        keys += range(start, start + first)
+        keys += [*range(start, start + shared), *range(start + first, len(ids))]
+        lengths += [(first, first), (second, shared + second)]
+    offsets = [[0, *accumulate(side)] for side in zip(*lengths, strict=True)]
+    query_offsets, key_offsets = (torch.tensor(o, dtype=torch.int32).to(device) for o in offsets)
+    tokens, places, sources = (torch.tensor(x).to(device) for x in (ids, positions, keys))
+    return PackedPairs(tokens, places, sources, query_offsets, key_offsets, tuple(lengths))
+
+
+def fits(model: Any) -> bool:
+    """Whether a kernel is there for the model, which makes this the faster layout."""
+    config = model.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    half = model.dtype in (torch.float16, torch.bfloat16)
+    return model.device.type == "cuda" and half and width <= 256 and width % 8 == 0
+
+
+@contextmanager
+def attending(model: Any) -> Iterator[None]:
+    """The model attends within packed pairs, which its passes must be given, while it is open."""
+    AttentionInterface.register(_ATTENTION, _attend)
+    config = model.config.get_text_config()
+    before, config._attn_implementation = config._attn_implementation, _ATTENTION
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: None,
+    *,
+    pairs: PackedPairs,
+    scaling: float,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """(1, heads, tokens, width) in, (1, tokens, heads, width) out."""
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    k, v = (tensor.index_select(0, pairs.keys) for tensor in (k, v))
+    groups = q.shape[1] // k.shape[1]
+    if groups > 1:
+        k, v = (tensor.repeat_interleave(groups, dim=1) for tensor in (k, v))
+    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16):
+        from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415 - CUDA only
+
+        most = [max(side) for side in zip(*pairs.lengths, strict=True)]
+        offsets = (pairs.query_offsets, pairs.key_offsets)
+        out = varlen_attn(q, k, v, *offsets, *most, scale=scaling, window_size=(-1, 0))
+        return out[None], None
+    return _one_by_one(q, k, v, pairs, scaling)[None], None
+
+
+def _one_by_one(q: Tensor, k: Tensor, v: Tensor, pairs: PackedPairs, scaling: float) -> Tensor:
+    """The same without a kernel for it."""
+    parts = []
+    spans = (pairwise(o.tolist()) for o in (pairs.query_offsets, pairs.key_offsets))
+    for (start, end), (first, last) in zip(*spans, strict=True):
+        queries, keys = end - start, last - first
+        seen = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(keys - queries)
+        one, *rest = q[start:end], k[first:last], v[first:last]
+        heads = [tensor.transpose(0, 1)[None] for tensor in (one, *rest)]
+        made = F.scaled_dot_product_attention(*heads, attn_mask=seen, scale=scaling)
+        parts.append(made[0].transpose(0, 1))
+    return torch.cat(parts)
