@@ -1,29 +1,23 @@
-"""Builds models when a stage first asks for them, and runs the stages with them.
+"""A character's models, built when they are first asked for, and what is shown to them.
 
-The only place where steps meet models; heavy libraries are imported when a stage needs them.
+Heavy libraries are imported when something needs them.
 """
 
-import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cached_property, partial
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Configuration
 from apc_cli.errors import ConfigError
 from apc_cli.histories import query_in_context
-from apc_cli.pipeline import Pipeline, Stage
+from apc_cli.pipeline import Pipeline
 from apc_cli.progress import Progress
-from apc_cli.prompts import interview_questions, role_play_messages
+from apc_cli.prompts import role_play_messages
 from apc_cli.records import (
-    Experience,
     Message,
-    NliExample,
-    PreferencePair,
     Query,
-    RelevanceExample,
     Statement,
-    Summary,
 )
 from apc_cli.splits import hold_out_queries
 from apc_cli.stages import LLM_PROMPTS, ROUND, SHARED, SOURCE, shipped, stages_for
@@ -35,7 +29,6 @@ if TYPE_CHECKING:
     from apc_cli.models.role_player import RolePlayer
     from apc_cli.models.scorer import Scorer
     from apc_cli.models.teacher import Teacher
-    from apc_cli.steps.train_discriminators import Labelled
     from apc_cli.teaching import Teaching
 
 _TAUGHT = {"statements", "queries", "label-data", "experience"}
@@ -44,7 +37,7 @@ _MODELLED = {"train-discriminators"} | _PLAYED
 
 
 class Workshop:
-    """Builds models once, when a stage first asks for them, and runs stages with them.
+    """Builds models once, when they are first asked for.
 
     Attributes:
         strict: whether an LLM that measures stops where it has no verdict; `apc score` marks rows.
@@ -130,36 +123,13 @@ class Workshop:
         if "evaluation" in stages and not self._evaluated_by_llm:
             yield from (evaluator.relevance, evaluator.nli)
 
-    def run_stage(self, stage: Stage, fingerprint: str) -> Summary:
-        """Runs one stage; its artifacts are in the workspace afterwards."""
-        name, _, number = stage.name.partition(ROUND)
-        played = int(number or self.character.dpo.rounds)
-        runners: dict[str, Callable[[str], Summary]] = {
-            "statements": self._statements,
-            "queries": self._queries,
-            "label-data": self._label_data,
-            "train-discriminators": self._train_discriminators,
-            "experience": self._experience,
-            "warm-up": self._warm_up,
-            "build-dpo": partial(self._build_dpo, number=played),
-            "dpo": partial(self._dpo, number=played),
-            "grpo": self._grpo,
-            "evaluation": self._evaluation,
-        }
-        if not self._uses_llm:
-            return runners[name](fingerprint)
-        with self.teaching.stage(stage.name) as account:
-            summary = account.added_to(runners[name](fingerprint))
-        self.main.failed += summary.failed
-        return summary
-
     def cost(self) -> dict[str, Any]:
         """What this run has asked of an LLM so far; empty where it asks none."""
-        return self.teaching.cost_since() if self._uses_llm else {}
+        return self.teaching.cost_since() if self.uses_llm else {}
 
     def estimate(self, stages: Collection[str]) -> list[str]:
         """What these stages will ask of the LLM and what that will cost, in lines; none offline."""
-        if not self._uses_llm:
+        if not self.uses_llm:
             return []
         from apc_cli.estimating import estimate_lines
 
@@ -189,7 +159,8 @@ class Workshop:
         return self.character.evaluator.backend == "openai"
 
     @property
-    def _uses_llm(self) -> bool:
+    def uses_llm(self) -> bool:
+        """Whether teacher or evaluator is an LLM."""
         return self.character.teacher.backend == "openai" or self._evaluated_by_llm
 
     @cached_property
@@ -200,11 +171,6 @@ class Workshop:
         from apc_cli.teaching import Teaching
 
         return Teaching(self.character, self.workspace, self.progress)
-
-    def tidy(self, stage: Stage) -> None:
-        """Removes the checkpoints of a stage that is done."""
-        for folder in self.workspace.path("checkpoints").glob(f"{stage.name}-*"):
-            shutil.rmtree(folder)
 
     @cached_property
     def teacher(self) -> "Teacher":
@@ -361,157 +327,6 @@ class Workshop:
             cached=True,
             weights=self.character.persona.weights,
         )
-
-    def _fresh_player(self) -> "RolePlayer":
-        """The base model under an untrained adapter."""
-        import torch
-
-        from apc_cli.models.adapters import add_lora
-
-        torch.manual_seed(self.character.seed)
-        player, dpo = self.player(), self.character.dpo
-        player.model = add_lora(
-            player.model, rank=dpo.lora_rank, alpha=dpo.lora_alpha, task="CAUSAL_LM"
-        )
-        return player
-
-    def _statements(self, fingerprint: str) -> Summary:
-        from apc_cli.steps import statements
-
-        persona = self.character.persona
-        teacher = None if persona.statements else self.teacher
-        return statements.run(
-            self.character.character, self.source, persona.protective, teacher, self.workspace,
-        )  # fmt: skip
-
-    def _queries(self, fingerprint: str) -> Summary:
-        from apc_cli.steps import queries
-
-        rows = self.workspace.read_rows("statements.jsonl", Statement)
-        count = self.character.teacher.queries_per_statement
-        return queries.run(self.character.character, rows, count, self.teacher, self.workspace)
-
-    def _label_data(self, fingerprint: str) -> Summary:
-        from apc_cli.steps import label_data
-
-        settings = self.character.teacher
-        return label_data.run(
-            self.character.character, self.workspace.read_rows("queries.jsonl", Query),
-            settings.other_queries, settings.other_replies, self.character.seed,
-            self.teacher, self.workspace,
-        )  # fmt: skip
-
-    def _train_discriminators(self, fingerprint: str) -> Summary:
-        from apc_cli.steps import train_discriminators
-
-        return train_discriminators.run(
-            self._labelled(self.workspace),
-            [self._labelled(other) for other in self.workspace.others("label-data")],
-            self.character.discriminators, self.character.seed, self.character.device,
-            self.workspace, self.progress,
-        )  # fmt: skip
-
-    @staticmethod
-    def _labelled(workspace: Workspace) -> "Labelled":
-        from apc_cli.steps.train_discriminators import Labelled
-
-        return Labelled(
-            workspace.character,
-            workspace.read_rows("relevance.jsonl", RelevanceExample),
-            workspace.read_rows("nli.jsonl", NliExample),
-        )
-
-    def _experience(self, fingerprint: str) -> Summary:
-        from apc_cli.steps import experience
-
-        return experience.run(
-            self.character.character, self.queries()[0], self._told, self.teacher,
-            self.workspace, self.progress,
-        )  # fmt: skip
-
-    def _told(self, query: Query) -> list[str]:
-        """The statements that a faithful answer to the query tells."""
-        from apc_cli.steps.experience import statements_to_tell
-
-        shown = self.shown_statements(query.query) or self.statements()
-        relevance = self.reward.relevance(self.character.character, shown, query.query)
-        settings = self.character.warm_up
-        return statements_to_tell(
-            query.statement, shown, relevance.tolist(),
-            settings.min_statements, settings.max_statements,
-        )  # fmt: skip
-
-    def _warm_up(self, fingerprint: str) -> Summary:
-        from apc_cli.steps import warm_up
-
-        player = self._fresh_player()
-        return warm_up.run(
-            player, self.workspace.read_rows("experience.jsonl", Experience),
-            self.conversation, self.character.warm_up, self.character.sft_epochs,
-            self.character.seed, player.room_for_prompts(self.character.policy),
-            self.workspace.path(f"checkpoints/warm-up-{fingerprint[:12]}"),
-            self.workspace, self.progress,
-        )  # fmt: skip
-
-    def _build_dpo(self, fingerprint: str, number: int) -> Summary:
-        from apc_cli.steps import build_dpo
-
-        start, place = self._round(number)
-        queries, most = self.queries()[0], self.character.dpo.max_queries
-        turned = (number - 1) * most % max(1, len(queries))
-        return build_dpo.run(
-            self.character.character, self.statements(), queries[turned:] + queries[:turned],
-            self.conversation, self.player(start), self.reward, self.character.policy,
-            self.character.dpo, self.character.seed + 7_919 * (number - 1), fingerprint, place,
-            self.progress,
-        )  # fmt: skip
-
-    def _dpo(self, fingerprint: str, number: int) -> Summary:
-        from apc_cli.steps import train
-
-        start, place = self._round(number)
-        player = self.player(start, trainable=True) if start else self._fresh_player()
-        return train.run(
-            self.character.character, player, place.read_rows("pairs.jsonl", PreferencePair),
-            self.character.dpo, self.character.seed,
-            self.workspace.path(f"checkpoints/dpo-{fingerprint[:12]}"), place, self.progress,
-        )  # fmt: skip
-
-    def _grpo(self, fingerprint: str) -> Summary:
-        from apc_cli.steps import grpo
-
-        start = self.start
-        player = self.player(start, trainable=True) if start else self._fresh_player()
-        return grpo.run(
-            self.character.character, self.statements(), self.queries()[0], self.conversation,
-            player, self.reward, self.character.policy, self.character.grpo, self.character.dpo,
-            self.character.seed, self.workspace.path(f"checkpoints/grpo-{fingerprint[:12]}"),
-            self.workspace, self.progress,
-        )  # fmt: skip
-
-    def _round(self, number: int) -> tuple[str | None, Workspace]:
-        """(the adapter that a round starts from, where its artifacts go)."""
-        start = self.start if number == 1 else f"rounds/{number - 1}/adapter"
-        if number == self.character.dpo.rounds:
-            return start, self.workspace
-        place = Workspace(self.workspace.path("rounds"), str(number))
-        place.create()
-        return start, place
-
-    def _evaluation(self, fingerprint: str) -> Summary:
-        from apc_cli.steps import evaluate
-
-        players: dict[str, Callable[[], Any]] = {"before": lambda: self.player(self.start)}
-        if self.start:
-            players = {"base": self.player, **players}
-        players["after"] = lambda: self.player("adapter")
-        held_out = [query.query for query in self.queries()[1]]
-        return evaluate.run(
-            self.character.character, self.statements(),
-            [*interview_questions(self.character.language), *held_out], self.conversation,
-            players, self.evaluator, self.evaluator_name(), self.algorithm, self.character.policy,
-            self.character.evaluation, self.character.seed, self.workspace, self.progress,
-        )  # fmt: skip
 
 
 def require(path: Path, what: str, command: str) -> None:

@@ -52,14 +52,14 @@ def taught(project, *settings, who="Mara"):
     """Builds the labelled data, without training on it."""
     from quiet import Quiet
 
-    from apc_cli import cli
+    from apc_cli.cli import options
     from apc_cli.config import load_config
     from apc_cli.workshop import Workshop
     from apc_cli.workspace import Workspace
 
     config = load_config(who, settings=("teacher.backend=openai", *settings), folder=project)
     shop = Workshop(config, Workspace(project / "workspace", who), Quiet(), project)
-    cli._build(shop, "label-data", (), dry_run=False)
+    options.build(shop, "label-data", (), dry_run=False)
     return shop
 
 

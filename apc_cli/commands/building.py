@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from apc_cli.reports.console import (
     table,
 )
 from apc_cli.reports.gaps import pair_rows
+from apc_cli.running import run_stage, tidy
 from apc_cli.workshop import Workshop, require
 
 
@@ -44,8 +46,8 @@ def build(
     shop.preflight([plan.stage.name for plan in planned])
     figures = None
     with shop.workspace.lock():
-        for stage, summary, seconds in pipeline.run(target, shop.run_stage, force=force):
-            shop.tidy(stage)
+        for stage, summary, seconds in pipeline.run(target, partial(run_stage, shop), force=force):
+            tidy(shop, stage)
             _tell(shop, console, stage, summary, seconds)
             figures = summary.figures if stage.name == target else figures
     return figures

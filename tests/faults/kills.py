@@ -31,15 +31,15 @@ FAULT_SHARE = 0.03
 CHILD = """
 import sys
 from pathlib import Path
-from apc_cli import cli
+from apc_cli.cli import options
 from apc_cli.config import load_config
 from apc_cli.workshop import Workshop
 from apc_cli.workspace import Workspace
 root, who, concurrency, project, stage = sys.argv[1:]
 settings = ("teacher.backend=openai", f"teacher.concurrency={concurrency}")
 config = load_config(who, settings=settings, folder=Path(project))
-shop = Workshop(config, Workspace(Path(root), who), cli._progress(), Path(project))
-cli._build(shop, stage, (), dry_run=False)
+shop = Workshop(config, Workspace(Path(root), who), options.progress(), Path(project))
+options.build(shop, stage, (), dry_run=False)
 """
 
 

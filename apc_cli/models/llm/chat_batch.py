@@ -66,6 +66,7 @@ class BatchRun:
         self._patience = patience
         self._gate = Gate(patience, endpoint.name)
         self._rounds: dict[str, int] = {}
+        self._spoken: dict[str, Dialect] = {}
 
     async def ask_all(self, missing: dict[str, str], deliver: Deliver) -> None:
         """Collects the batches that hold these items, and submits those that none holds.
@@ -150,7 +151,7 @@ class BatchRun:
             self._close(plan, batch.status)
             raise refused(batch, self._endpoint)
         lost = Failure(f"the batch is {batch.status} without this item", temporary=True)
-        dialect = self._terms.dialect
+        dialect = self._spoken.get(plan.name)
         answers = await asyncio.gather(
             *(
                 self._settle(key, body, outcomes.get(key, lost), dialect)
@@ -165,11 +166,14 @@ class BatchRun:
         self._meter.landed(len(plan.items))
 
     async def _settle(
-        self, key: str, body: str, outcome: Outcome, dialect: Dialect
+        self, key: str, body: str, outcome: Outcome, dialect: Dialect | None
     ) -> Completion | Failure | None:
-        """The item's answer; None when it is to be asked again."""
+        """The item's answer; None when it is to be asked again.
+
+        `dialect` is what its batch was written in, if this run wrote it.
+        """
         if isinstance(outcome, Unsupported):
-            outcome = self._terms.adapt(dialect, dialect.options(body), outcome)
+            outcome = self._adapted(body, outcome, dialect)
         match outcome:
             case Delivered():
                 return await self._store.keep(key, body, outcome.raw, BATCH_DISCOUNT)
@@ -186,6 +190,14 @@ class BatchRun:
             return Failure(f"{reason}, in {self._rounds[key]} batches", temporary=True)
         return None
 
+    def _adapted(self, body: str, outcome: Unsupported, dialect: Dialect | None) -> Outcome:
+        """What a refused parameter means; an earlier run may have sent what is given up by now."""
+        used = dialect or self._terms.dialect
+        sent = used.options(body)
+        if dialect is None and outcome.parameter not in sent:
+            return outcome
+        return self._terms.adapt(used, sent, outcome)
+
     async def _submitted(self, client: openai.AsyncOpenAI, plan: Plan) -> Batch:
         """The batch at the server, submitted now unless it was before."""
         if known := self._store.journal.get(ID + plan.name):
@@ -194,11 +206,14 @@ class BatchRun:
             except _NotThere:
                 self._close(plan, "gone")
                 raise
+        dialect = self._terms.dialect
         try:
-            batch = await self._call(lambda: _found_or_created(client, plan, self._terms))
+            batch, new = await self._call(lambda: _found_or_created(client, plan, dialect))
         except (_NotThere, _Refused):
             self._close(plan, "refused")
             raise
+        if new:
+            self._spoken[plan.name] = dialect
         self._note(ID + plan.name, batch.id)
         return batch
 
@@ -247,17 +262,20 @@ class BatchRun:
             await self._gate.back_off(attempt)
 
 
-async def _found_or_created(client: openai.AsyncOpenAI, plan: Plan, terms: Terms) -> Batch:
-    """A batch of this name that the server has already, else a new one."""
+async def _found_or_created(
+    client: openai.AsyncOpenAI, plan: Plan, dialect: Dialect
+) -> tuple[Batch, bool]:
+    """A batch of this name that the server has already, else a new one; and whether it is new."""
     async for batch in client.batches.list(limit=100):
         if (batch.metadata or {}).get(_LABEL) == plan.name:
-            return batch
-    lines = (request_line(key, terms.dialect.options(body)) for key, body in plan.items.items())
+            return batch, False
+    lines = (request_line(key, dialect.options(body)) for key, body in plan.items.items())
     content = "".join(lines).encode()
     file = await client.files.create(file=(f"apc-{plan.name[:12]}.jsonl", content), purpose="batch")
-    return await client.batches.create(
+    batch = await client.batches.create(
         input_file_id=file.id,
         endpoint="/v1/chat/completions",
         completion_window="24h",
         metadata={_LABEL: plan.name},
     )
+    return batch, True

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from chat_cases import KEY, ask, echoes, items
@@ -12,6 +13,7 @@ from chat_cases import model as online
 from fake_openai import FakeOpenAI
 
 from apc_cli.errors import ApcError, ConfigError, TryAgainLater
+from apc_cli.models.llm import chat_batch_files
 from apc_cli.models.llm.chat_costs import Meter, Price
 from apc_cli.models.llm.chat_gate import Patience
 from apc_cli.models.llm.chat_model import ChatModel
@@ -26,7 +28,8 @@ from apc_cli.models.llm.chat_gate import Patience
 from apc_cli.models.llm.chat_model import ChatModel
 from apc_cli.models.llm.chat_requests import ChatRequest
 from apc_cli.models.llm.journal import Journal
-requests = [ChatRequest(({"role": "user", "content": f"item {n}"},), 0.0, 50) for n in range(9)]
+numbers = range(int(sys.argv[3]))
+requests = [ChatRequest(({"role": "user", "content": f"item {n}"},), 0.0, 50) for n in numbers]
 journal, patience = Journal(Path(sys.argv[2])), Patience(poll=0.02)
 chat = ChatModel("m", sys.argv[1], 4, journal, patience=patience, batch=True)
 chat.complete_all(requests)
@@ -37,14 +40,14 @@ def model(server, journal, **options):
     return ChatModel("m", server.url, 4, journal, patience=QUICK, batch=True, **options)
 
 
-def leave_an_open_batch(server, journal, tmp_path):
-    """A process sends nine items as a batch that does not end, and is killed."""
-    server.batches.polls = 10_000
+def leave_an_open_batch(server, journal, tmp_path, count=9):
+    """A process sends items as a batch that does not end, and is killed."""
+    server.batches.polls, known = 10_000, len(journal.names("batch id "))
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, server.url, str(tmp_path / "journal")],
+        [sys.executable, "-c", CHILD, server.url, str(tmp_path / "journal"), str(count)],
         env=os.environ | {"OPENAI_API_KEY": KEY},
     )
-    while not journal.names("batch id "):
+    while len(journal.names("batch id ")) == known:
         time.sleep(0.02)
     child.kill()
     child.wait(10)
@@ -71,7 +74,7 @@ def test_a_killed_run_finds_its_batch_again(tmp_path, moment):
         if moment == "creating":
             server.batches.hold_reply = 30.0
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, server.url, str(tmp_path / "j")],
+            [sys.executable, "-c", CHILD, server.url, str(tmp_path / "j"), "9"],
             env=os.environ | {"OPENAI_API_KEY": KEY},
         )
         while not server.batches.created:
@@ -112,6 +115,34 @@ def test_parameters_are_renamed_in_a_second_batch(journal):
         server.refuses = {"max_tokens"}
         assert model(server, journal).complete_all(items(4)) == echoes(4)
         assert server.batches.created == 2
+
+
+@pytest.mark.parametrize(("parameter", "most"), [("max_tokens", 0), ("top_logprobs", 5)])
+def test_several_batches_of_one_run_give_a_parameter_up_once(journal, monkeypatch, parameter, most):
+    monkeypatch.setattr(chat_batch_files, "_MOST_LINES", 2)
+    with FakeOpenAI() as server:
+        real = server.answer
+
+        def answer(body):
+            if body.get(parameter, 0) > most:
+                return 400, {"error": {"message": "no", "param": parameter}}
+            return real(body)
+
+        server.answer = answer
+        chat = model(server, journal)
+        replies = chat.complete_all([replace(item, top_logprobs=20) for item in items(6)])
+        assert [reply.text for reply in replies] == [reply.text for reply in echoes(6)]
+        assert chat.news_of_terms() == [f"m does not take {parameter} as asked: adapted"]
+
+
+def test_open_batches_of_earlier_runs_may_hold_what_the_server_refuses(journal, tmp_path):
+    with FakeOpenAI() as server:
+        server.refuses = {"max_tokens"}
+        leave_an_open_batch(server, journal, tmp_path)
+        leave_an_open_batch(server, journal, tmp_path, 12)
+        assert server.batches.created == 2
+        server.batches.polls = 0
+        assert model(server, journal).complete_all(items(12)) == echoes(12)
 
 
 def test_a_refused_batch_is_explained_and_not_waited_for_again(journal):
