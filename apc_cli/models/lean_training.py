@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
 from apc_cli.models import packed_pairs
@@ -32,7 +33,7 @@ PairReader = Callable[[Any, list[Branches], torch.device], tuple[Tensor, list[in
 
 
 @contextmanager
-def lean(model: Any, *, pairs: bool) -> Iterator[None]:
+def lean(model: Any, *, pairs: bool) -> Iterator["LeanPasses"]:
     """Makes the training passes of an adapted model with trl's fused head lean while it is open.
 
     With `pairs`, the first half of a batch's rows are chosen, the second half rejected replies.
@@ -42,20 +43,28 @@ def lean(model: Any, *, pairs: bool) -> Iterator[None]:
         if base.device.type == "cuda" and base.dtype in (torch.bfloat16, torch.float16):
             stack.enter_context(fused_layers(base))
             stack.enter_context(fused_lora(base))
-        passes = _LeanPasses(base, _pair_reader(base) if pairs else None)
+        passes = LeanPasses(base, _pair_reader(base) if pairs else None)
         stack.enter_context(_attention(base, passes.read_pairs))
         stack.enter_context(swapped(base, "forward", passes.of_model))
         stack.enter_context(swapped(base.base_model, "forward", passes.of_backbone))
-        yield
+        yield passes
 
 
-class _LeanPasses:
+class LeanPasses:
     """Stands in for the forward passes of a model that has trl's fused head, and its backbone's."""
 
     def __init__(self, model: Any, read_pairs: PairReader | None) -> None:
         self.plain_model, self.plain_backbone = model.forward, model.base_model.forward
         self.read_pairs = read_pairs
         self.kept: slice | None = None
+
+    def of_pair(self, pair: Branches, device: torch.device) -> Tensor:
+        """Hidden states of one pair as training reads it."""
+        if self.read_pairs:
+            return self.read_pairs(self.plain_backbone, [pair], device)[0]
+        rows = [pair.prefix + branch for branch in (pair.one, pair.other) if branch]
+        tokens = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+        return self.plain_backbone(input_ids=tokens.to(device), use_cache=False).last_hidden_state
 
     def of_model(self, *args: Any, labels: Tensor | None = None, **options: Any) -> Any:
         """As the fused head's forward: per-token figures of shape (rows, tokens - 1)."""

@@ -50,9 +50,15 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def common_arguments(
-    player: RolePlayer, folder: Path, *, epochs: float, learning_rate: float, seed: int
+    player: RolePlayer,
+    folder: Path,
+    *,
+    epochs: float,
+    learning_rate: float,
+    seed: int,
+    recompute: bool | None = None,
 ) -> dict[str, Any]:
-    """Arguments that SFTConfig and DPOConfig take alike."""
+    """Arguments that trl's configurations take alike; unless told, a GPU recomputes activations."""
     on_gpu = player.model.device.type == "cuda"
     return {
         "output_dir": str(folder),
@@ -63,7 +69,8 @@ def common_arguments(
         "data_seed": seed,
         "bf16": player.model.dtype == torch.bfloat16 or on_gpu,
         "use_cpu": not on_gpu,
-        "gradient_checkpointing": on_gpu,
+        "gradient_checkpointing": on_gpu if recompute is None else recompute,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "lr_scheduler_type": "linear",
         "logging_steps": 1,
         "logging_strategy": "steps",
