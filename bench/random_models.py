@@ -40,7 +40,7 @@ def _random_model(config: PreTrainedConfig, device: str, dtype: torch.dtype) -> 
 
 def _quantise(model: Any) -> None:
     """Replaces the linear layers of all blocks as transformers does when it loads in nf4."""
-    import bitsandbytes as bnb
+    import bitsandbytes as bnb  # noqa: PLC0415 - an extra
 
     for block in model.base_model.layers:
         for parent in block.modules():

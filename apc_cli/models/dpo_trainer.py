@@ -1,14 +1,15 @@
 """trl's DPO trainer, with references computed once and kept as two numbers a pair.
 
-trl hashes the whole model to name a cache file for them, and keeps a frozen copy of the adapter until
-the end: for a 7B model half a minute, and as much memory as the adapter takes.
+trl hashes the whole model to name a cache file for them, and keeps a frozen copy of the adapter
+until the end: for a 7B model half a minute, and as much memory as the adapter takes.
 """
 
 from typing import Any
 
-from accelerate.utils import gather_object
 from datasets import Dataset
 from trl import DPOTrainer
+
+from apc_cli.models import ranks
 
 _COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")
 
@@ -33,13 +34,14 @@ class LeanDpoTrainer(DPOTrainer):
     def _with_references(self, rows: Dataset, size: int) -> Dataset:
         if set(_COLUMNS) <= set(rows.column_names):
             return rows
-        state, mine = self.accelerator.state, []
-        starts = range(0, len(rows), size)
-        for start in starts[state.process_index :: state.num_processes]:
-            batch = self.data_collator([rows[i] for i in range(start, min(start + size, len(rows)))])
+        mine: list[Any] = []
+        for start in range(0, len(rows), size)[ranks.own() :: ranks.count()]:
+            batch = self.data_collator(
+                [rows[i] for i in range(start, min(start + size, len(rows)))]
+            )
             found = self.compute_ref_log_probs(self.model, self._prepare_inputs(batch))
             mine.append((start, [side.float().tolist() for side in found]))
-        batches: list[Any] = gather_object(mine)
+        batches = [batch for share in ranks.gathered(mine) for batch in share]
         for place, name in enumerate(_COLUMNS):
             values = [value for _, sides in sorted(batches) for value in sides[place]]
             rows = rows.add_column(name, values)

@@ -1,8 +1,8 @@
 """The steps between a decoder's matrix products as one Triton kernel each, by Liger.
 
 Norms, rotary positions and gated activations read and write every activation several times where
-each operation is a kernel. What is replaced is found by trying: a kernel takes a module's place only
-if both give the same on random input, so that any architecture may come.
+each operation is a kernel. What is replaced is found by trying: a kernel takes a module's place
+only if both give the same on random input, so that any architecture may come.
 """
 
 import importlib.util
@@ -41,23 +41,25 @@ Replacement = tuple[Any, str, Callable[..., Any]]
 
 def _replacements(model: Any) -> Iterator[Replacement]:
     """(owner, name of its attribute, what takes its place)."""
-    kinds: dict[type, Any] = {}
+    found: dict[type, Callable[..., Any] | None] = {}
     for module in model.modules():
         kind = type(module)
-        if kind.__name__.endswith("RMSNorm") and getattr(module, "weight", None) is not None:
-            if kind not in kinds:
-                kinds[kind] = _norm_kernel(module, model)
-            if kinds[kind]:
-                yield module, "forward", partial(kinds[kind], module)
-        elif all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
-            if kind not in kinds:
-                kinds[kind] = _gate_kernel(module, model)
-            if kinds[kind]:
-                yield module, "forward", partial(_gated, module, kinds[kind])
-        elif hasattr(module, "q_proj") and kind not in kinds:
-            kinds[kind] = sys.modules[kind.__module__]
-            if _rotates_alike(kinds[kind], model):
-                yield kinds[kind], "apply_rotary_pos_emb", _rotate
+        if kind not in found:
+            found[kind] = _kernel_for(module, model)
+        if found[kind]:
+            yield module, "forward", partial(found[kind], module)
+    for source in {sys.modules[kind.__module__] for kind in found}:
+        if _rotates_alike(source, model):
+            yield source, "apply_rotary_pos_emb", _rotate
+
+
+def _kernel_for(module: nn.Module, model: Any) -> Callable[..., Any] | None:
+    """The forward pass to take the place of that of all modules of the kind."""
+    if type(module).__name__.endswith("RMSNorm") and getattr(module, "weight", None) is not None:
+        return _norm_kernel(module, model)
+    if all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn")):
+        return _gate_kernel(module, model)
+    return None
 
 
 def _norm_kernel(module: Any, model: Any) -> Callable[[Any, Tensor], Tensor] | None:
@@ -76,22 +78,24 @@ def _norm_kernel(module: Any, model: Any) -> Callable[[Any, Tensor], Tensor] | N
     return None
 
 
-def _gate_kernel(module: Any, model: Any) -> Any:
+def _gate_kernel(module: Any, model: Any) -> Callable[[Any, Tensor], Tensor] | None:
     from liger_kernel.ops.geglu import LigerGELUMulFunction  # noqa: PLC0415 - an extra
     from liger_kernel.ops.swiglu import LigerSiLUMulFunction  # noqa: PLC0415 - an extra
 
     x = _random(model, 5, module.gate_proj.in_features)
     expected = module(x)
-    kernels = (LigerGELUMulFunction, LigerSiLUMulFunction)
-    return next((k for k in kernels if _alike(_gated(module, k, x), expected)), None)
+    ways = [partial(_gated, kernel) for kernel in (LigerGELUMulFunction, LigerSiLUMulFunction)]
+    return next((way for way in ways if _alike(way(module, x), expected)), None)
 
 
-def _gated(module: Any, kernel: Any, x: Tensor) -> Tensor:
+def _gated(kernel: Any, module: Any, x: Tensor) -> Tensor:
     return module.down_proj(kernel.apply(module.gate_proj(x), module.up_proj(x)))
 
 
 def _rotates_alike(source: Any, model: Any) -> bool:
     plain = getattr(source, "apply_rotary_pos_emb", None)
+    if plain is None:
+        return False
     config = model.config.get_text_config()
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     angles = _random(model, 1, 5, width // 2).repeat(1, 1, 2)

@@ -1,9 +1,9 @@
 """LoRA layers whose low-rank part is added inside the matrix product.
 
-peft computes y = W x, then B A x, scales it and adds it: four passes over tensors as large as y, and
-as many in the backward pass. Here the low-rank product accumulates into y as it is computed, gradients
-of the adapter come out in float32, and neither y nor the frozen weight keeps anything for the backward
-pass but x and A x. A 4-bit weight is widened for each product and not kept.
+peft computes y = W x, then B A x, scales it and adds it: four passes over tensors as large as y,
+and as many in the backward pass. Here the low-rank product accumulates into y as it is computed,
+gradients of the adapter come out in float32, and only x and A x are kept for the backward pass. A
+4-bit weight is widened for each product and not kept.
 """
 
 from collections.abc import Iterator

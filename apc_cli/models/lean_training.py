@@ -1,9 +1,9 @@
 """Training passes that compute only what the loss looks at.
 
 trl runs prompt + chosen and prompt + rejected as two rows, and on a CPU it applies the output head
-to the prompts too. Here the two replies of a pair branch off one prompt, and the output head sees the
-replies alone. On a GPU pairs lie behind one another without padding, and the steps between matrix
-products are fused. Losses and gradients are those of trl up to rounding.
+to the prompts too. Here the two replies of a pair branch off one prompt, and the output head sees
+the replies alone. On a GPU pairs lie behind one another without padding, and the steps between
+matrix products are fused. Losses and gradients are those of trl up to rounding.
 """
 
 from collections.abc import Callable, Iterator
@@ -124,8 +124,7 @@ def _packed(backbone: Any, pairs: list[Branches], device: torch.device) -> tuple
         use_cache=False,
         pairs=packed,
     ).last_hidden_state
-    lengths = [len(pair.prefix) + len(pair.one) + len(pair.other) for pair in pairs]
-    return states[0], [0, *accumulate(lengths[:-1])]
+    return states[0], [0, *accumulate(pair.size for pair in pairs[:-1])]
 
 
 def _masked(backbone: Any, pairs: list[Branches], device: torch.device) -> tuple[Tensor, list[int]]:
@@ -142,7 +141,7 @@ def _masked(backbone: Any, pairs: list[Branches], device: torch.device) -> tuple
 
 
 def _places(pairs: list[Branches], starts: list[int], width: int) -> Tensor:
-    """(2 * pairs, width) where the tokens of a batch's rows lie; padding is where the pair begins."""
+    """(2 * pairs, width) where the tokens of a batch's rows lie; padding: where the pair begins."""
     places = torch.tensor(starts).repeat(2)[:, None].repeat(1, width)
     for row, (pair, start) in enumerate(zip(pairs, starts, strict=True)):
         shared, first = len(pair.prefix), len(pair.prefix) + len(pair.one)
@@ -156,7 +155,7 @@ def _places(pairs: list[Branches], starts: list[int], width: int) -> Tensor:
 
 @torch.no_grad()
 def _pair_reader(model: Any) -> PairReader | None:
-    """How the backbone reads branches of a shared prefix as it reads them apart, the fastest first."""
+    """The fastest way to read branches of a prefix in which the backbone reads them rightly."""
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or []
     if config._attn_implementation != "sdpa" or any(kind != "full_attention" for kind in kinds):

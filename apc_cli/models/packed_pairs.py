@@ -29,6 +29,11 @@ class Branches:
     one: list[int]
     other: list[int]
 
+    @property
+    def size(self) -> int:
+        """How many tokens there are in all."""
+        return len(self.prefix) + len(self.one) + len(self.other)
+
 
 @dataclass(frozen=True)
 class PackedPairs:

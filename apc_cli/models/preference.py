@@ -16,9 +16,9 @@ from apc_cli.models import ranks, trainers
 from apc_cli.models.dpo_trainer import LeanDpoTrainer
 from apc_cli.models.lean_training import lean
 from apc_cli.models.packed_pairs import Branches
+from apc_cli.models.role_player import RolePlayer
 from apc_cli.models.training_plans import Plan
 from apc_cli.models.within_memory import train_within_memory
-from apc_cli.models.role_player import RolePlayer
 from apc_cli.progress import Progress
 from apc_cli.records import PreferencePair
 
@@ -27,7 +27,7 @@ from apc_cli.records import PreferencePair
 class PreferenceSettings:
     """DPO's own numbers; `sft_weight` adds the chosen replies' NLL, against drifting off.
 
-    `micro_batch_size` pairs are read at once; None is as many as a GPU's memory takes, and 1 on a CPU.
+    `micro_batch_size` pairs are read at once; None: what a GPU's memory takes, and 1 on a CPU.
     With a `held_out_share` of the prompts, training stops early: see `config.Dpo`.
     """
 
@@ -73,11 +73,16 @@ def fit_preferences(
             trainers.run(trainer, checkpoints, "DPO", progress)
         return trainer
 
-    longest = max(pairs, key=lambda pair: sum(map(len, _tokens(player, pair))))
+    longest = max((_tokens(player, pair) for pair in pairs), key=lambda row: row.size)
     trainer = train_within_memory(
-        player, settings.batch_size, settings.micro_batch_size,
-        Branches(*_tokens(player, longest)), attempt, checkpoints, progress,
-    )  # fmt: skip
+        player,
+        settings.batch_size,
+        settings.micro_batch_size,
+        longest,
+        attempt,
+        checkpoints,
+        progress,
+    )
     if torch.equal(before, _next_token_logits(player, probe)):
         raise ApcError("DPO changed the adapter but no output of the model")
     return _accuracies(trainer, len(sides[1]))
@@ -176,11 +181,11 @@ def _row(player: RolePlayer, pair: PreferencePair) -> dict[str, object]:
     }
 
 
-def _tokens(player: RolePlayer, pair: PreferencePair) -> tuple[list[int], list[int], list[int]]:
-    """About the tokens of the prompt and of both replies, for measuring."""
-    texts = [player.prompt_text(pair.prompt)]
-    texts += [side[-1]["content"] + player.tokenizer.eos_token for side in (pair.chosen, pair.rejected)]
-    return tuple(player.tokenizer(text, add_special_tokens=False).input_ids for text in texts)
+def _tokens(player: RolePlayer, pair: PreferencePair) -> Branches:
+    """About the tokens of a pair: the template may add some."""
+    replies = [side[-1]["content"] for side in (pair.chosen, pair.rejected)]
+    texts = [player.prompt_text(pair.prompt), *(r + player.tokenizer.eos_token for r in replies)]
+    return Branches(*player.tokenizer(texts, add_special_tokens=False).input_ids)
 
 
 @torch.no_grad()

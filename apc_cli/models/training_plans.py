@@ -32,8 +32,8 @@ class Plan:
 def plans(batch: int, most: int | None, *, quantised: bool) -> list[Plan]:
     """All ways to take `batch` rows in passes of like size, `most` at once, the fastest first.
 
-    A pass costs its rows, and once for all of them the reading of the weights, which must be widened
-    first where they are quantised: about a third of a pair, or a whole one.
+    A pass costs its rows, and once for all of them the reading of the weights, which must be
+    widened first where they are quantised: about a third of a pair, or a whole one.
     """
     fixed = 1.0 if quantised else 0.3
     sizes = [n for n in range(min(batch, most or batch), 0, -1) if batch % n == 0]

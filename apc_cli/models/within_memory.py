@@ -65,9 +65,7 @@ def _measured(model: Any, batch: int, most: int | None, longest: Branches) -> Pl
                 states = passes.of_pair(longest, model.device)
             states.float().square().mean().backward()
 
-        plan = training_plans.choose(
-            model, batch, most, one_pass, quantised=_is_quantised(model)
-        )
+        plan = training_plans.choose(model, batch, most, one_pass, quantised=_is_quantised(model))
     return ranks.least(plan, key=lambda one: (not one.recompute, one.rows))
 
 
