@@ -19,6 +19,7 @@ from apc_cli.records import (
     Query,
     Statement,
 )
+from apc_cli.reports.judges import LLM
 from apc_cli.splits import hold_out_queries
 from apc_cli.stages import LLM_PROMPTS, ROUND, SHARED, SOURCE, shipped, stages_for
 from apc_cli.workspace import Workspace
@@ -214,7 +215,7 @@ class Workshop:
         if self._evaluated_by_llm:
             from apc_cli.teaching import evaluator_model
 
-            return dict.fromkeys(("relevance", "nli"), f"LLM {evaluator_model(self.character)}")
+            return dict.fromkeys(("relevance", "nli"), f"{LLM}{evaluator_model(self.character)}")
         pair, reward = self.character.evaluator, self.character.discriminators
         name = {"relevance": pair.relevance, "nli": pair.nli}
         if reward.source == "pretrained" and name == {

@@ -105,7 +105,11 @@ def _command(line: str, conversation: Conversation, console: Console) -> bool:
 
 
 def _why(conversation: Conversation, console: Console) -> None:
-    found = conversation.why()
+    try:
+        found = conversation.why()
+    except ApcError as error:  # an LLM that measures may be out of reach
+        console.print(Text(safe(f"/why shows nothing now: {error}")))
+        return
     if found is None:
         console.print("nothing was said yet")
         return

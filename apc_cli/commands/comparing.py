@@ -11,6 +11,7 @@ from apc_cli.prompts import interview_questions
 from apc_cli.records import JudgedReply
 from apc_cli.reports.comparison import Step, comparison
 from apc_cli.reports.comparison_pages import html_page, markdown_page
+from apc_cli.reports.judges import judged_by
 from apc_cli.steps import compare
 from apc_cli.steps.compare import AskedQuery, System
 from apc_cli.workshop import Workshop
@@ -190,7 +191,7 @@ def _frame(
         "queries": [asdict(asked) for asked in queries],
         "sources": sorted({asked.source for asked in queries}),
         "evaluator": evaluator,
-        "evaluator_title": "the evaluator pair",
+        "evaluator_title": judged_by(evaluator),
         "notes": list(_notes(shop, plan)),
         "made": made,
     }

@@ -18,6 +18,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from apc_cli.reports.judges import judged_by
 from apc_cli.reports.terminal import safe
 
 _SILENCE = 30.0
@@ -105,7 +106,7 @@ def evaluation_table(report: Mapping[str, Any]) -> Table:
     trained = report.get("algorithm", "dpo").upper()
     titles = {"base": "base model", "before": f"before {trained}", "after": f"after {trained}"}
     return table(
-        f"{report['queries']} queries, judged by the evaluator pair",
+        f"{report['queries']} queries, judged by {judged_by(report['evaluator'])}",
         ["", *(titles[s] for s in systems)],
         rows,
     )

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from apc_cli.reports.comparison_pages import markdown_table, plain
 from apc_cli.reports.comparison_tables import TextTable, faithfulness
+from apc_cli.reports.judges import judged_by
 from apc_cli.reports.terminal import safe
 
 
@@ -41,7 +42,8 @@ def measured_tables(
         }
         rows = [[titles[s], *_figures(quick[s])] for s in titles if s in quick]
         columns = ["", "ΔAPC (95%)", "active reward", "passive penalty", "words", "NLL per token"]
-        found.append(TextTable(f"{quick['queries']} queries, by the evaluator pair", columns, rows))
+        title = f"{quick['queries']} queries, by {judged_by(quick['evaluator'])}"
+        found.append(TextTable(title, columns, rows))
     if full:
         found.append(faithfulness(full))
     return found

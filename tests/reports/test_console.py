@@ -46,11 +46,18 @@ def test_unsafe_text_is_neutralised_and_markup_is_text():
 
 def test_evaluation_table_shows_each_system_that_there_is():
     report = {"queries": 12, "before": SYSTEM, "after": SYSTEM | {"delta": -2.5}}
+    report["evaluator"] = {"relevance": "judge:a", "nli": "judge:b"}
     text = rendered(evaluation_table(report))
     assert "base model" not in text and "before DPO" in text and "after DPO" in text
     assert "+1.250" in text and "-2.500" in text and "+1.000 … +1.500" in text
-    assert "25%" in text and "12 queries" in text
+    assert "25%" in text and "12 queries, judged by the evaluator pair" in text
     assert "base model" in rendered(evaluation_table(report | {"base": SYSTEM}))
+
+
+def test_evaluation_table_names_an_llm_that_judged():
+    named = {"relevance": "LLM big-model", "nli": "LLM big-model"}
+    text = rendered(evaluation_table({"queries": 3, "after": SYSTEM, "evaluator": named}))
+    assert "3 queries, judged by the LLM big-model" in text
 
 
 def test_gain_line_says_when_the_judge_is_not_independent():

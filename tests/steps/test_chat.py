@@ -1,5 +1,6 @@
 """`apc chat` on a pipe and on a terminal, and what a conversation keeps."""
 
+import itertools
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import subprocess
 import time
 
 import pytest
+from fake_openai import FakeOpenAI
 
 from apc_cli.errors import DataError
 from apc_cli.models.role_player import RolePlayer, Sampling
@@ -177,6 +179,18 @@ def test_a_judge_that_cannot_be_had_does_not_stop_the_talk(ready, apc_process, t
         apc_process, "hello\n/why\n", "--set", f"evaluator.nli={tmp_path / 'none'}"
     )
     assert code == 0 and "/why shows no score" in err and "shown to the model" in err
+
+
+def test_an_llm_that_refuses_to_judge_does_not_end_the_talk(ready, apc_process):
+    with FakeOpenAI(itertools.repeat("401")) as server:
+        options = ["evaluator.backend=openai", f"teacher.base_url={server.url}", "teacher.model=m"]
+        code, out, err = talk(
+            apc_process, "hello\n/why\nhello again\n",
+            *(part for option in options for part in ("--set", option)),
+            env=os.environ | {"OPENAI_API_KEY": "sk-test"},
+        )  # fmt: skip
+    assert code == 0 and out.count("Mara: ") == 2, err
+    assert "/why shows nothing now: " in err and "refused the key" in err
 
 
 def test_what_is_missing_is_named(project, apc):
