@@ -109,7 +109,10 @@ class Discriminators(Pair):
 
 
 class Policy(Section):
-    """The role-play model and how it is prompted and sampled."""
+    """The role-play model and how it is prompted and sampled.
+
+    `batch_size` replies are under way at a time; `auto`: as many as the GPU's memory takes.
+    """
 
     model: str = "google/gemma-1.1-7b-it"
     quantization: Literal["auto", "nf4", "none"] = "auto"
@@ -123,7 +126,12 @@ class Policy(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     min_p: Annotated[float, Field(ge=0, lt=1)] = 0.0
     repetition_penalty: Rate = 1.0
-    batch_size: Positive = 16
+    batch_size: Positive | Literal["auto"] = "auto"
+
+    @property
+    def replies_at_once(self) -> int | None:
+        """The batch size; None where it is left to the program."""
+        return None if self.batch_size == "auto" else self.batch_size
 
 
 class WarmUp(Section):

