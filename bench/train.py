@@ -1,194 +1,128 @@
 """DPO and the whole GPU stage, the public recipe and ours in one run: python bench/train.py
 
-    python bench/train.py                                  # a GPU: Gemma-7B's shape, random weights
-    python bench/train.py --shape tiny --pairs 8           # a smoke test anywhere
-    python bench/train.py --parts bf16,nf4                 # DPO alone
+    python bench/train.py                                       # Gemma-7B's shape, random weights
+    python bench/train.py --parts nf4 --gpu-gib 24              # as if the GPU had 24 GiB
+    python bench/train.py --shape tiny --judges tiny --pairs 8  # a smoke test anywhere
 
-The public recipe is trl's DPOTrainer on peft as its defaults are: one pair at once, activations
-recomputed, the reference computed in each step. Its share of the whole stage is what some of its
-replies, texts and pairs took, times how many there are. Ours runs whole. Both are timed without the
-loading of models and, for ours, with all else: measuring memory, references, compiling kernels.
+`bf16` and `nf4` compare DPO. `stage` is 100 queries: two replies of 100 tokens to each, 30
+statements judged for every reply, DPO on 100 pairs for 10 epochs. Ours runs whole. Of the public
+recipe, which would take a quarter of an hour, some replies, texts and pairs are timed and
+multiplied. Loading is not timed; what ours does besides is: capturing graphs, compiling kernels,
+measuring memory, references.
 """
 
 import argparse
 import gc
-import random
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import dpo
 import peft
+import sampling
 import torch
 import transformers
 import trl
-from datasets import Dataset
+from dpo import DEVICE, PROMPT, RANK, REPLY, Trained
 from random_models import SHAPES, random_player
-from transformers import TrainerCallback
+from scoring_material import SHAPES as JUDGES
+from scoring_material import Persona, write_pair
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from apc_cli.models.adapters import add_lora
-from apc_cli.models.preference import PreferenceSettings, fit_preferences
-from apc_cli.models.role_player import RolePlayer
-from apc_cli.records import PreferencePair
+from apc_cli.models.scorer import Scorer
+from apc_cli.prompts import nli_text
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-PROMPT, REPLY, RANK = 150, 100, 128
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What one way to train took; `each` is milliseconds a pair in its second half."""
-
-    way: str
-    pairs: int
-    seconds: float
-    each: float
-    peak_gib: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.way:44} {self.each:7.1f} ms a pair {self.peak_gib:6.1f} GiB "
-            f"({self.pairs} pairs, {self.seconds:.1f} s in all)"
-        )
+STATEMENTS, REPLIES, EPOCHS = 30, 2, 10
 
 
-class Clock(TrainerCallback):
-    """When each step ended; the device is not waited for, as the losses that are logged are."""
-
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if DEVICE == "cuda":
-            torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
-
-    def each(self, pairs: int) -> float:
-        """Milliseconds a pair, over the steps of the second half."""
-        late = self.ends[len(self.ends) // 2 - 1 :] if len(self.ends) > 2 else self.ends
-        return 1000 * (late[-1] - late[0]) / max(1, len(late) - 1) / pairs
+def compare(options: argparse.Namespace, kind: str) -> None:
+    """DPO in bf16 or nf4."""
+    public = _public_dpo(options, kind)
+    made = dpo.ours(options.shape, options.pairs, options.epochs, nf4=kind == "nf4", kind=kind)
+    _say(made)
+    _release()
+    _say(f"{'':44} {public.each / made.each:7.1f} times as fast")
 
 
-class Quiet:
-    """A progress that keeps what is said."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def task(self, title: str, total: int) -> "Quiet":
-        return self
-
-    def __enter__(self) -> "Quiet":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        pass
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
+def stage(options: argparse.Namespace) -> None:
+    """The whole GPU stage."""
+    public = {
+        "sampling": _public_sampling(options),
+        "scoring": _public_scoring(options),
+        "DPO": _public_dpo(options, "bf16").each / 1000 * options.pairs * EPOCHS,
+    }
+    _release()
+    ours = {"sampling": _our_sampling(options), "scoring": _our_scoring(options)}
+    trained = dpo.ours(options.shape, options.pairs, EPOCHS, nf4=False, kind="bf16")
+    _say(trained)
+    ours["DPO"] = trained.seconds
+    _say(f"{'the whole stage, seconds':32} public     ours   times as fast")
+    for name, spent in (*public.items(), ("all", sum(public.values()))):
+        here = ours.get(name, sum(ours.values()))
+        _say(f"{name:32} {spent:6.1f} {here:8.1f} {spent / here:8.1f}")
 
 
-def preference_pairs(player: RolePlayer, count: int) -> list[PreferencePair]:
-    """Pairs of random words: so many tokens in each prompt, template and all, and in each reply."""
-    draw = random.Random(0)
-    vocabulary = player.tokenizer.get_vocab()
-    words = sorted(word[1:] for word in vocabulary if word.isascii() or word[1:].isalpha())
-    words = [word for word in words if word.isalpha() and word.islower()]
-    words = [w for w in words if "Ġ" + w in vocabulary]
-
-    def text(tokens: int) -> str:
-        return "".join(f" {word}" for word in draw.choices(words, k=tokens))
-
-    def turn(role: str, tokens: int) -> dict[str, str]:
-        return {"role": role, "content": text(tokens)}
-
-    frame = player.count_tokens([turn("user", 50)]) - 50
-    return [
-        PreferencePair(
-            [turn("user", PROMPT - frame)],
-            [turn("assistant", REPLY - 2)], [turn("assistant", REPLY - 2)], 1.0, 0.0,
-        )
-        for _ in range(count)
-    ]  # fmt: skip
+def _public_dpo(options: argparse.Namespace, kind: str) -> Trained:
+    made = dpo.public_recipe(options.shape, options.public_pairs, nf4=kind == "nf4", kind=kind)
+    _say(made)
+    _release()
+    return made
 
 
-def adapted(shape: str, *, nf4: bool) -> RolePlayer:
-    player = random_player(shape, DEVICE, nf4=nf4)
-    player.model = add_lora(player.model, rank=RANK, alpha=8, task="CAUSAL_LM")
-    return player
+def _public_sampling(options: argparse.Namespace) -> float:
+    """One reply at a time, in nf4 on a GPU."""
+    player = sampling.endless(random_player(options.shape, DEVICE, nf4=DEVICE == "cuda"))
+    prompts = sampling.talks(player, 2, PROMPT)
+    sampling.public_recipe(player, prompts[:1], 4)
+    found = sampling.public_recipe(player, prompts, REPLY)
+    _say(f"public recipe, sampling: {found.speed:.1f} tok/s")
+    return options.pairs * REPLIES * REPLY / found.speed
 
 
-def public_recipe(shape: str, pairs: int, *, nf4: bool, kind: str) -> Trained:
-    """trl and peft with their defaults."""
-    player = adapted(shape, nf4=nf4)
-    rows = [
-        {"prompt": list(p.prompt), "chosen": list(p.chosen), "rejected": list(p.rejected)}
-        for p in preference_pairs(player, pairs)
-    ]
+def _our_sampling(options: argparse.Namespace) -> float:
+    player = sampling.endless(random_player(options.shape, DEVICE))
+    prompts = sampling.talks(player, options.pairs, PROMPT)
+    found = sampling.ours(player, prompts, REPLIES, REPLY)
+    _say(f"ours, sampling: {found.speed:.0f} tok/s, {found.peak_gib:.1f} GiB")
+    del player
+    _release()
+    return found.seconds
+
+
+def _public_scoring(options: argparse.Namespace) -> float:
+    """One text at a time in float32: a statement's relevance and its entailment for each reply."""
+    persona = Persona(STATEMENTS)
     with tempfile.TemporaryDirectory() as folder:
-        config = trl.DPOConfig(
-            output_dir=folder, per_device_train_batch_size=1, num_train_epochs=1,
-            learning_rate=2e-4, beta=0.1, bf16=DEVICE == "cuda", use_cpu=DEVICE == "cpu",
-            save_strategy="no", report_to="none", disable_tqdm=True,
-        )  # fmt: skip
-        clock = Clock()
-        trainer = trl.DPOTrainer(
-            model=player.model, args=config, train_dataset=Dataset.from_list(rows),
-            processing_class=player.tokenizer, callbacks=[clock],
-        )  # fmt: skip
-        _reset()
+        _, nli = write_pair(options.judges, Path(folder), torch.device(DEVICE))
+        reader = AutoTokenizer.from_pretrained(nli)
+        model = AutoModelForSequenceClassification.from_pretrained(nli).to(DEVICE).eval()
+        texts = [
+            nli_text(persona.name, statement, query, reply)
+            for query, reply in persona.replies(2, 1)
+            for statement in persona.statements
+        ]
+        with torch.no_grad():
+            for number, text in enumerate(texts):
+                if number == 10:
+                    started = time.perf_counter()
+                model(**reader(text, return_tensors="pt").to(DEVICE)).logits.softmax(-1)[0].tolist()
+    each = (time.perf_counter() - started) / (len(texts) - 10)
+    _say(f"public recipe, scoring: {1 / each:.0f} texts/s")
+    return each * options.pairs * REPLIES * STATEMENTS * 2
+
+
+def _our_scoring(options: argparse.Namespace) -> float:
+    persona = Persona(STATEMENTS)
+    with tempfile.TemporaryDirectory() as folder:
+        relevance, nli = write_pair(options.judges, Path(folder), torch.device(DEVICE))
+        scorer = Scorer.load(relevance=relevance, nli=nli)
+        replies = persona.replies(options.pairs, REPLIES)
         started = time.perf_counter()
-        trainer.train()
-        return Trained(f"public recipe, {kind}", pairs, _since(started), clock.each(1), _peak())
-
-
-def ours(shape: str, pairs: int, epochs: float, *, nf4: bool, kind: str) -> Trained:
-    """`fit_preferences` with the paper's settings."""
-    player = adapted(shape, nf4=nf4)
-    settings = PreferenceSettings(
-        beta=0.1, epochs=epochs, learning_rate=2e-4, batch_size=8, micro_batch_size=None,
-        sft_weight=0.0, seed=0,
-    )  # fmt: skip
-    clock, progress = Clock(), Quiet()
-    add = transformers.Trainer.__init__
-
-    def with_clock(self: Any, *args: Any, **options: Any) -> None:
-        add(self, *args, **options)
-        self.add_callback(clock)
-
-    transformers.Trainer.__init__ = with_clock
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            rows = preference_pairs(player, pairs)
-            _reset()
-            started = time.perf_counter()
-            fit_preferences(player, rows, settings, Path(folder), progress)
-            spent = _since(started)
-    finally:
-        transformers.Trainer.__init__ = add
-    for line in progress.said:
-        print(f"    {line}")
-    return Trained(f"ours, {kind}", round(pairs * epochs), spent, clock.each(8), _peak())
-
-
-def _reset() -> None:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _since(started: float) -> float:
-    if DEVICE == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def _peak() -> float:
-    return torch.cuda.max_memory_allocated() / 2**30 if DEVICE == "cuda" else float("nan")
+        scorer.score_all(persona.name, persona.statements, replies)
+    spent = time.perf_counter() - started
+    del scorer
+    _release()
+    return spent
 
 
 def _release() -> None:
@@ -197,41 +131,34 @@ def _release() -> None:
         torch.cuda.empty_cache()
 
 
-def compare(options: argparse.Namespace, kind: str, epochs: float) -> tuple[Trained, Trained]:
-    """Prints and gives the public recipe and ours in bf16 or nf4."""
-    nf4 = kind == "nf4"
-    found = []
-    for run in (
-        lambda: public_recipe(options.shape, options.public_pairs, nf4=nf4, kind=kind),
-        lambda: ours(options.shape, options.pairs, epochs, nf4=nf4, kind=kind),
-    ):
-        found.append(run())
-        print(found[-1], flush=True)
-        _release()
-    print(f"{'':44} {found[0].each / found[1].each:7.1f} times as fast", flush=True)
-    return found[0], found[1]
+def _say(what: object) -> None:
+    print(what, flush=True)
 
 
 def main() -> None:
     """Prints a line for each way, and the ratios."""
     options = _options()
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}, transformers {transformers.__version__}, "
-          f"trl {trl.__version__}, peft {peft.__version__}")  # fmt: skip
-    print(f"{options.shape}: prompts of {PROMPT} tokens, replies of {REPLY}, LoRA rank {RANK}")
+    _say(f"{name}, torch {torch.__version__}, transformers {transformers.__version__}, "
+         f"trl {trl.__version__}, peft {peft.__version__}")  # fmt: skip
+    _say(f"{options.shape}: prompts of {PROMPT} tokens, replies of {REPLY}, LoRA rank {RANK}")
     if DEVICE == "cuda" and options.gpu_gib:
         total = torch.cuda.mem_get_info()[1]
         torch.cuda.set_per_process_memory_fraction(options.gpu_gib * 2**30 / total)
-    for kind in options.parts.split(","):
-        compare(options, kind, options.epochs)
+    for part in options.parts.split(","):
+        if part == "stage":
+            stage(options)
+        else:
+            compare(options, part)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--shape", choices=sorted(SHAPES), default="gemma-7b")
-    parser.add_argument("--parts", default="bf16,nf4")
+    parser.add_argument("--judges", choices=sorted(JUDGES), default="deberta-large")
+    parser.add_argument("--parts", default="bf16,nf4,stage")
     parser.add_argument("--pairs", type=int, default=100)
-    parser.add_argument("--epochs", type=float, default=2)
+    parser.add_argument("--epochs", type=float, default=2, help="of DPO alone")
     parser.add_argument("--public-pairs", type=int, default=10)
     parser.add_argument("--gpu-gib", type=float, help="as if the GPU had only so much memory")
     return parser.parse_args()
