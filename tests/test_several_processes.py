@@ -25,7 +25,7 @@ def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_proce
     process = apc_process(*ARGUMENTS, "--force", "--num-gpus", "2")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert [line.count("DPO: 6 steps") for line in err.splitlines()].count(1) == 1, err
+    assert [line.count("DPO: 12 steps") for line in err.splitlines()].count(1) == 1, err
     found = load_file(trained / WEIGHTS)
     assert found.keys() == expected.keys()
     for name, weight in found.items():

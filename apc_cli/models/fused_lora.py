@@ -19,12 +19,15 @@ from apc_cli.models.swapping import swapped
 
 
 @contextmanager
-def fused_lora(model: nn.Module) -> Iterator[int]:
+def fused_lora(model: Any) -> Iterator[int]:
     """Fuses what can be fused while it is open; gives the number of such layers."""
     with ExitStack() as stack:
+        copies = _Copies()
+        hook = model.base_model.register_forward_pre_hook(lambda *_: copies.forget())
+        stack.callback(hook.remove)
         layers = [module for module in model.modules() if _can_fuse(module)]
         for layer in layers:
-            stack.enter_context(swapped(layer, "forward", _FusedForward(layer)))
+            stack.enter_context(swapped(layer, "forward", _FusedForward(layer, copies)))
         yield len(layers)
 
 
@@ -36,73 +39,120 @@ def _can_fuse(module: nn.Module) -> bool:
     return plain and not base.weight.requires_grad
 
 
+class _Copies:
+    """Adapter weights in the format of the activations, A times the adapter's scale.
+
+    Each pass makes all anew at once: a few kernels, where a cast in each layer would be a thousand.
+    Versions of tensors do not tell whether it must: fused optimisers leave them as they are.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor, float]] = {}
+        self._fresh = False
+
+    def forget(self) -> None:
+        """A pass begins; weights may have changed."""
+        self._fresh = False
+
+    def of(self, weight: Tensor, dtype: torch.dtype, scale: float = 1.0) -> Tensor:
+        """The copy of a weight as it is in this pass; scaled in float32, then rounded."""
+        key = (id(weight), dtype)
+        if key not in self._known:
+            self._known[key] = weight, (weight.detach() * scale).to(dtype), scale
+        elif not self._fresh:
+            self._refresh()
+        return self._known[key][1]
+
+    @torch.no_grad()
+    def _refresh(self) -> None:
+        for scale in {scale for _, _, scale in self._known.values()}:
+            these = [entry for entry in self._known.values() if entry[2] == scale]
+            weights = [weight for weight, _, _ in these]
+            scaled = weights if scale == 1.0 else torch._foreach_mul(weights, scale)
+            torch._foreach_copy_([copy for _, copy, _ in these], scaled)
+        self._fresh = True
+
+
 class _FusedForward:
     """Stands in for the forward pass of a LoRA layer."""
 
-    def __init__(self, layer: Any) -> None:
-        self._layer, self._plain = layer, layer.forward
+    def __init__(self, layer: Any, copies: _Copies) -> None:
+        self._layer, self._plain, self._copies = layer, layer.forward, copies
+        self._base = layer.get_base_layer()
+        self._adapters: dict[str, tuple[Tensor, Tensor, float] | None] = {}
 
     def __call__(self, x: Tensor, *args: Any, **options: Any) -> Tensor:
         adapter = None if args or options else self._only_adapter()
         if adapter is None:
             return self._plain(x, *args, **options)
-        layer = self._layer
-        return _LoraProduct.apply(
-            x, layer.lora_A[adapter].weight, layer.lora_B[adapter].weight,
-            layer.get_base_layer(), layer.scaling[adapter],
-        )  # fmt: skip
+        a, b, scale = adapter
+        low, high = self._copies.of(a, x.dtype, scale), self._copies.of(b, x.dtype)
+        return _LoraProduct.apply(x, a, b, low, high, self._base, scale)
 
-    def _only_adapter(self) -> str | None:
-        """The one adapter at work, where it is plain LoRA without dropout or bias."""
+    def _only_adapter(self) -> tuple[Tensor, Tensor, float] | None:
+        """(A, B, scale) of the one adapter at work, where it is plain LoRA."""
         layer = self._layer
-        names = [name for name in layer.active_adapters if name in layer.lora_A]
-        if layer.disable_adapters or layer.merged or len(names) != 1:
+        active = layer.active_adapters
+        if layer.disable_adapters or layer.merged or len(active) != 1:
             return None
-        [name] = names
+        [name] = active
+        if name not in self._adapters:
+            self._adapters[name] = self._plain_adapter(name)
+        return self._adapters[name]
+
+    def _plain_adapter(self, name: str) -> tuple[Tensor, Tensor, float] | None:
+        layer = self._layer
         special = (
-            name in layer.lora_variant
+            name not in layer.lora_A
+            or name in layer.lora_variant
             or not isinstance(layer.lora_dropout[name], nn.Identity)
             or layer.lora_B[name].bias is not None
         )
-        return None if special else name
+        if special:
+            return None
+        return layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
 
 
 class _LoraProduct(torch.autograd.Function):
-    """W x + b + s B A x over a frozen linear layer; gradients for x, A and B."""
+    """W x + bias + B (s A) x over a frozen linear layer; gradients for x, A and B."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor, base: Any, scale: float) -> Tensor:
-        flat = x.reshape(-1, x.shape[-1])
+    def forward(
+        ctx: Any, x: Tensor, a: Tensor, b: Tensor, low: Tensor, high: Tensor, base: Any, s: float
+    ) -> Tensor:
+        """`low` is s A and `high` is B, both in the format of x."""
+        flat = x.view(-1, x.shape[-1]) if x.is_contiguous() else x.reshape(-1, x.shape[-1])
         y = F.linear(flat, _dense(base, x.dtype), base.bias)
-        low = flat @ a.to(x.dtype).t()
-        y.addmm_(low, b.to(x.dtype).t(), alpha=scale)
-        ctx.save_for_backward(flat, low, a, b)
-        ctx.base, ctx.scale = base, scale
+        narrow = flat @ low.t()
+        y.addmm_(narrow, high.t())
+        ctx.save_for_backward(flat, narrow, low, high)
+        ctx.base, ctx.scale, ctx.formats = base, s, (a.dtype, b.dtype)
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        flat, low, a, b = ctx.saved_tensors
+        flat, narrow, low, high = ctx.saved_tensors
         shape, dy = dy.shape, dy.reshape(-1, dy.shape[-1])
-        d_low = (dy @ b.to(dy.dtype)).mul_(ctx.scale)
+        d_narrow = dy @ high
         dx = None
         if ctx.needs_input_grad[0]:
             dx = dy @ _dense(ctx.base, dy.dtype)
-            dx.addmm_(d_low, a.to(dy.dtype))
+            dx.addmm_(d_narrow, low)
             dx = dx.view(*shape[:-1], -1)
-        da = _product(d_low.t(), flat, a.dtype)
-        db = _product(dy.t(), low, b.dtype).mul_(ctx.scale)
-        return dx, da, db, None, None
+        da = _product(d_narrow.t(), flat, ctx.formats[0]).mul_(ctx.scale)
+        db = _product(dy.t(), narrow, ctx.formats[1])
+        return dx, da, db, None, None, None, None
 
 
 def _dense(base: Any, dtype: torch.dtype) -> Tensor:
     """The frozen weight, widened where it is kept in 4 bits."""
-    state = getattr(base.weight, "quant_state", None)
+    weight = base.weight
+    state = getattr(weight, "quant_state", None)
     if state is None:
-        return base.weight
+        return weight
     from bitsandbytes.functional import dequantize_4bit  # noqa: PLC0415 - an optional extra
 
-    return dequantize_4bit(base.weight.data, state).to(dtype)
+    return dequantize_4bit(weight.data, state).to(dtype)
 
 
 def _product(one: Tensor, other: Tensor, dtype: torch.dtype) -> Tensor:

@@ -43,6 +43,9 @@ class PackedPairs:
         input_ids: (tokens,) token ids.
         positions: (tokens,) place of each token within prompt + reply.
         keys: (keys,) for each sequence, where its keys lie among the tokens.
+        own: (tokens,) where each token lies among the keys; a prompt's, that of the chosen reply.
+        again: (shared,) where the prompts lie among the keys of the rejected replies.
+        shared: (shared,) where the same tokens lie among the tokens.
         query_offsets: int32 (sequences + 1,) where each sequence's queries start, and the end.
         key_offsets: int32 (sequences + 1,) the same for its keys.
         lengths: (queries, keys) of each sequence.
@@ -51,6 +54,9 @@ class PackedPairs:
     input_ids: Tensor
     positions: Tensor
     keys: Tensor
+    own: Tensor
+    again: Tensor
+    shared: Tensor
     query_offsets: Tensor
     key_offsets: Tensor
     lengths: tuple[tuple[int, int], ...]
@@ -61,19 +67,29 @@ def pack(pairs: Sequence[Branches], device: torch.device) -> PackedPairs:
     ids: list[int] = []
     positions: list[int] = []
     keys: list[int] = []
+    own: list[int] = []
+    again: list[int] = []
+    shared_tokens: list[int] = []
     lengths: list[tuple[int, int]] = []
     for pair in pairs:
         start, shared = len(ids), len(pair.prefix)
         first, second = shared + len(pair.one), len(pair.other)
         ids += pair.prefix + pair.one + pair.other
         positions += [*range(first), *range(shared, shared + second)]
+        place = len(keys)
         keys += range(start, start + first)
         keys += [*range(start, start + shared), *range(start + first, len(ids))]
+        own += [*range(place, place + first), *range(place + first + shared, len(keys))]
+        again += range(place + first, place + first + shared)
+        shared_tokens += range(start, start + shared)
         lengths += [(first, first), (second, shared + second)]
     offsets = [[0, *accumulate(side)] for side in zip(*lengths, strict=True)]
-    query_offsets, key_offsets = (torch.tensor(o, dtype=torch.int32).to(device) for o in offsets)
-    tokens, places, sources = (torch.tensor(x).to(device) for x in (ids, positions, keys))
-    return PackedPairs(tokens, places, sources, query_offsets, key_offsets, tuple(lengths))
+    query_offsets, key_offsets = torch.tensor(offsets, dtype=torch.int32).to(device)
+    lists = (ids, positions, keys, own, again, shared_tokens)
+    tensors = (
+        torch.tensor([x for one in lists for x in one]).to(device).split([len(x) for x in lists])
+    )
+    return PackedPairs(*tensors, query_offsets, key_offsets, tuple(lengths))
 
 
 def fits(model: Any) -> bool:
@@ -108,8 +124,8 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """(1, heads, tokens, width) in, (1, tokens, heads, width) out."""
-    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    k, v = (tensor.index_select(0, pairs.keys) for tensor in (k, v))
+    q, k, v = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
+    k, v = (_Twice.apply(tensor, pairs) for tensor in (k, v))
     groups = q.shape[1] // k.shape[1]
     if groups > 1:
         k, v = (tensor.repeat_interleave(groups, dim=1) for tensor in (k, v))
@@ -121,6 +137,22 @@ def _attend(
         out = varlen_attn(q, k, v, *offsets, *most, scale=scaling, window_size=(-1, 0))
         return out[None], None
     return _one_by_one(q, k, v, pairs, scaling)[None], None
+
+
+class _Twice(torch.autograd.Function):
+    """Keys or values for each sequence, the prompts' twice; no atomic additions on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, pairs: PackedPairs) -> Tensor:
+        ctx.pairs = pairs
+        return tokens.index_select(0, pairs.keys)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        pairs = ctx.pairs
+        found = gradient.index_select(0, pairs.own)
+        both = found.index_select(0, pairs.shared) + gradient.index_select(0, pairs.again)
+        return found.index_copy_(0, pairs.shared, both), None
 
 
 def _one_by_one(q: Tensor, k: Tensor, v: Tensor, pairs: PackedPairs, scaling: float) -> Tensor:

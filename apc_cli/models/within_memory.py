@@ -39,7 +39,9 @@ def train_within_memory(
     batch = ranks.share(batch)
     if player.model.device.type != "cuda":
         return attempt(Plan(min(most or 1, batch)))
-    start = [(p, p.detach().cpu()) for p in player.model.parameters() if p.requires_grad]
+    start = [
+        (p, p.detach().to("cpu", copy=True)) for p in player.model.parameters() if p.requires_grad
+    ]
     plan: Plan | None = _measured(player.model, batch, most, longest)
     while plan:
         progress.say(f"{batch} rows a step, {plan}")
