@@ -66,6 +66,8 @@ def fit_preferences(
     rows = [Dataset.from_list([_row(player, pair) for pair in side]) for side in sides if side]
 
     def attempt(plan: Plan) -> LeanDpoTrainer:
+        if "ref" in player.model.peft_config:  # an attempt before ran out of memory
+            player.model.delete_adapter("ref")
         trainer = _trainer(player, settings, checkpoints, plan, rows)
         with lean(trainer.model, pairs=True):
             trainer.add_references()

@@ -13,6 +13,8 @@ import torch
 
 _HEAD_BYTES = 2**30
 """What the output head takes in tiles, whatever the number of rows."""
+_KERNELS = 4.0
+"""Rows that take a GPU as long as the CPU takes to start a pass over any number of them."""
 _SHARE = 0.92
 """Of the memory that is free; the rest is lost between the pieces of the allocator."""
 
@@ -29,21 +31,20 @@ class Plan:
         return f"{self.rows} at once{how}"
 
 
-def plans(batch: int, most: int | None, *, quantised: bool) -> list[Plan]:
+def plans(batch: int, most: int | None) -> list[Plan]:
     """All ways to take `batch` rows in passes of like size, `most` at once, the fastest first.
 
-    A pass costs its rows, and once for all of them the reading of the weights, which must be
-    widened first where they are quantised: about a third of a pair, or a whole one.
+    Recomputing costs half as much again. A pass takes about as long as four pairs do, however few
+    there are in it: so long the CPU needs to start its thousands of kernels.
     """
-    fixed = 1.0 if quantised else 0.3
     sizes = [n for n in range(min(batch, most or batch), 0, -1) if batch % n == 0]
     made = [Plan(rows, recompute) for rows in sizes for recompute in (False, True)]
-    return sorted(made, key=lambda p: (3 if p.recompute else 2) * (1 + fixed / p.rows))
+    return sorted(made, key=lambda p: (3 if p.recompute else 2) * (1 + _KERNELS / p.rows))
 
 
-def slower(plan: Plan, batch: int, most: int | None, *, quantised: bool) -> Plan | None:
+def slower(plan: Plan, batch: int, most: int | None) -> Plan | None:
     """The next way that takes less memory; None after the last."""
-    ways = plans(batch, most, quantised=quantised)
+    ways = plans(batch, most)
     return next((p for p in ways[ways.index(plan) + 1 :] if _memory(p) < _memory(plan)), None)
 
 
@@ -57,14 +58,12 @@ def choose(
     batch: int,
     most: int | None,
     pass_over_longest: Callable[[], None],
-    *,
-    quantised: bool,
 ) -> Plan:
     """The fastest plan that fits into the GPU's free memory; `pass_over_longest` reads one row."""
     kept = row_bytes(model, pass_over_longest, recompute=False)
     recomputed = row_bytes(model, pass_over_longest, recompute=True)
     room = _SHARE * free_bytes(model.device) - _HEAD_BYTES - _optimiser_bytes(model)
-    return fastest(plans(batch, most, quantised=quantised), kept, recomputed, room)
+    return fastest(plans(batch, most), kept, recomputed, room)
 
 
 def fastest(ways: Sequence[Plan], kept: float, recomputed: float, room: float) -> Plan:

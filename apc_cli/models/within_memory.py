@@ -50,7 +50,7 @@ def train_within_memory(
         except torch.OutOfMemoryError:
             if ranks.count() > 1:
                 break
-        plan = training_plans.slower(plan, batch, most, quantised=_is_quantised(player.model))
+        plan = training_plans.slower(plan, batch, most)
         player.model.zero_grad()
         training_plans.release()
         if last_checkpoint(checkpoints) is None:
@@ -67,9 +67,5 @@ def _measured(model: Any, batch: int, most: int | None, longest: Branches) -> Pl
                 states = passes.of_pair(longest, model.device)
             states.float().square().mean().backward()
 
-        plan = training_plans.choose(model, batch, most, one_pass, quantised=_is_quantised(model))
+        plan = training_plans.choose(model, batch, most, one_pass)
     return ranks.least(plan, key=lambda one: (not one.recompute, one.rows))
-
-
-def _is_quantised(model: Any) -> bool:
-    return bool(getattr(model, "is_loaded_in_4bit", False))
