@@ -111,10 +111,15 @@ class Discriminators(Pair):
 class Policy(Section):
     """The role-play model and how it is prompted and sampled.
 
-    `batch_size` replies are under way at a time; `auto`: as many as the GPU's memory takes.
+    `batch_size` replies are under way at a time; `auto`: as many as the GPU's memory takes. With
+    `backend: openai` replies come from an OpenAI-compatible server, which knows it as `model`.
     """
 
+    backend: Literal["transformers", "openai"] = "transformers"
     model: str = "google/gemma-1.1-7b-it"
+    base_url: str | None = None
+    insecure_http: bool = False
+    concurrency: Positive = 16
     quantization: Literal["auto", "nf4", "none"] = "auto"
     method: Literal["rag", "lcm", "eu", "vanilla"] = "rag"
     rag_top_k: Positive = 5

@@ -180,13 +180,14 @@ class Violation:
 class JudgedReply:
     """A reply, what the evaluator says of it, and its mean NLL per token under the base model.
 
+    `nll` is None for a model behind a server, which does not tell it.
     `source` tells where the query is from; `violations` are Violations as mappings.
     """
 
     query: str
     source: str
     reply: str
-    nll: float
+    nll: float | None
     apc: float
     active_reward: float
     passive_penalty: float

@@ -26,6 +26,7 @@ from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
     from apc_cli.models.llm.llm_scorer import LlmScorer
+    from apc_cli.models.llm.served_player import ServedPlayer
     from apc_cli.models.retriever import Retriever
     from apc_cli.models.role_player import RolePlayer
     from apc_cli.models.scorer import Scorer
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _TAUGHT = {"statements", "queries", "label-data", "experience"}
 _PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "grpo", "evaluation"}
+_WEIGHED = {"warm-up", "dpo", "grpo", "evaluation"}
 _MODELLED = {"train-discriminators"} | _PLAYED
 
 
@@ -101,6 +103,8 @@ class Workshop:
             self.teacher  # noqa: B018 - a teacher without its key cannot be made
         if "evaluation" in stages and self._evaluated_by_llm:
             self.evaluator  # noqa: B018 - the same for an LLM that measures
+        if _PLAYED & stages and self.character.policy.backend == "openai":
+            self.served_player  # noqa: B018 - without its key it cannot be made
         if not _MODELLED & stages:
             return
         from apc_cli.models.devices import pick_device
@@ -114,7 +118,8 @@ class Workshop:
         """The models that these stages load."""
         judges, evaluator = self.character.discriminators, self.character.evaluator
         if _PLAYED & set(stages):
-            yield self.character.policy.model
+            if self.character.policy.backend == "transformers":
+                yield self.character.policy.model
             if self.character.policy.retriever == "embedding":
                 yield self.character.policy.embedder
             if judges.source == "pretrained":
@@ -283,10 +288,52 @@ class Workshop:
         name = self.character.character
         return retriever.by_discriminator(self.reward, name, self.statements())
 
-    def player(self, adapter: str | None = None, *, trainable: bool = False) -> "RolePlayer":
-        """The role-play model with an adapter of the workspace, or as it is."""
+    def check_backend(self, stages: Collection[str]) -> None:
+        """Raises ConfigError for stages that a role-play model behind a server cannot run."""
+        if self.character.policy.backend != "openai":
+            return
+        stages = {name.partition(ROUND)[0] for name in stages}
+        if needing := sorted(_WEIGHED & stages):
+            raise ConfigError(
+                f"{', '.join(needing)} needs the model's weights, which policy.backend: openai "
+                "has not",
+                "sample with `apc build-dpo` on the server, then train with policy.backend: "
+                "transformers and the same policy.model: the pairs are used as they are",
+            )
+        if "build-dpo" in stages and self.character.dpo.max_nll is not None:
+            raise ConfigError(
+                "dpo.max_nll needs the model's weights: a server tells no likelihoods",
+                "set dpo.max_nll: null, or policy.backend: transformers",
+            )
+
+    @cached_property
+    def served_player(self) -> "ServedPlayer":
+        """The role-play model behind a server."""
+        from apc_cli.models.llm.journal import Journal
+        from apc_cli.models.llm.served_player import JOURNAL, ServedPlayer
+
+        self.workspace.create()
+        journal = Journal(self.workspace.path(JOURNAL))
+        return ServedPlayer(self.character.policy, journal, self.progress.say)
+
+    def player(
+        self, adapter: str | None = None, *, trainable: bool = False
+    ) -> "RolePlayer | ServedPlayer":
+        """The role-play model with an adapter of the workspace, or as it is.
+
+        Raises:
+            ConfigError: it cannot be loaded, or is behind a server and an adapter is wanted on it.
+        """
         from apc_cli.models.role_player import RolePlayer
 
+        if self.character.policy.backend == "openai":
+            if adapter or trainable:
+                raise ConfigError(
+                    "an adapter can be put on a model with weights only, not on one that "
+                    "policy.backend: openai asks",
+                    "let the server load the adapter, or set policy.backend: transformers",
+                )
+            return self.served_player
         policy = self.character.policy
         return RolePlayer.load(
             policy.model,

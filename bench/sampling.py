@@ -1,8 +1,8 @@
 """Tokens a second of sampling, the public recipe and ours in one run: python bench/sampling.py
 
-    python bench/sampling.py                               # the offline model on a CPU
-    python bench/sampling.py --shape gemma-7b              # a GPU: the real shape, random weights
-    python bench/sampling.py --shape gemma-7b --all        # and the other ways of transformers
+    python bench/sampling.py                                    # a GPU: the shape of Gemma-1.1-7b
+    python bench/sampling.py --shape tiny --queries 4 --tokens 8             # a smoke test
+    python bench/sampling.py --also dynamic static continuous   # and transformers' other ways
 
 Every reply is of the full length: random weights are told no token that ends one. The public recipe
 samples one reply at a time with `generate`, in nf4 on a GPU, each reply reading its prompt anew.
@@ -19,6 +19,7 @@ import torch
 import transformers
 from random_models import SHAPES, random_player
 
+from apc_cli.models.adapters import add_lora
 from apc_cli.models.role_player import RolePlayer, Sampling
 from apc_cli.models.sampling import generation_options
 from apc_cli.records import Message
@@ -71,14 +72,14 @@ def public_recipe(player: RolePlayer, prompts: list[list[Message]], new: int) ->
 
 
 def ours(
-    player: RolePlayer, prompts: list[list[Message]], n: int, new: int, most: int | None = None
+    player: RolePlayer, prompts: list[list[Message]], n: int, new: int, label: str = ""
 ) -> Sampled:
     """`RolePlayer.sample`, n replies to each prompt."""
 
     def work() -> int:
-        return n * len(player.sample(prompts, n, Sampling(new), most)) * new
+        return n * len(player.sample(prompts, n, Sampling(new))) * new
 
-    return _timed(f"ours, {n} replies to each prompt", player, work)
+    return _timed(f"ours, {n * len(prompts)} replies{label}", player, work)
 
 
 def generated(
@@ -139,16 +140,25 @@ def _runs(options: argparse.Namespace, device: str) -> Iterator[Sampled]:
     prompts = talks(public, options.queries, options.prompt_tokens)
     public_recipe(public, prompts[:1], 4)
     yield public_recipe(public, prompts[: options.alone], options.tokens)
+    if _packed(public.model):
+        yield ours(public, prompts, options.n, options.tokens, ", nf4")
     del public
     gc.collect()
     player = endless(random_player(options.shape, device))
-    ours(player, prompts[:2], options.n, 4)
-    for _ in range(2):
-        yield ours(player, prompts, options.n, options.tokens)
-    if options.all:
-        for cache in ("dynamic", "static", "static"):
-            yield generated(player, prompts, options.n, options.tokens, cache)
-        yield continuous(player, prompts, options.n, options.tokens)
+    for label in ("", ", again"):
+        yield ours(player, prompts, options.n, options.tokens, label)
+    yield ours(player, prompts, 3 * options.n, options.tokens)
+    for way in options.also:
+        if way == "continuous":
+            yield continuous(player, prompts, options.n, options.tokens)
+            player.model.set_attn_implementation("sdpa")
+        else:
+            yield generated(player, prompts, options.n, options.tokens, way)
+            if way == "static":  # the first time it was compiled
+                yield generated(player, prompts, options.n, options.tokens, way)
+    adapter = add_lora(player.model, rank=128, alpha=8, task="CAUSAL_LM").to(device)
+    adapted = RolePlayer(adapter.eval(), player.tokenizer, player.reference)
+    yield ours(adapted, prompts, options.n, options.tokens, ", LoRA of rank 128")
 
 
 def main() -> None:
@@ -174,7 +184,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--prompt-tokens", type=int, default=150)
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--alone", type=int, default=3, help="replies of the public recipe")
-    parser.add_argument("--all", action="store_true", help="also the other ways of transformers")
+    parser.add_argument(
+        "--also", nargs="*", default=[], choices=("dynamic", "static", "continuous")
+    )
     return parser.parse_args()
 
 

@@ -32,6 +32,7 @@ class FakeOpenAI:
         deliveries: how often each message list got a whole good reply, by digest.
         refuses: parameters that are answered with `unsupported_parameter`.
         gives_logprobs: False for a server that ignores the wish for log-probabilities.
+        most_choices: how many replies a request gets at most that wants several.
         bodies: the parsed request bodies, in order of arrival.
         batches: the batch API; its replies count as deliveries, not as requests.
     """
@@ -51,6 +52,7 @@ class FakeOpenAI:
         self.deliveries: Counter[str] = Counter()
         self.refuses: set[str] = set()
         self.gives_logprobs = True
+        self.most_choices = 1
         self.bodies: list[dict[str, Any]] = []
         self.batches = Batches(self._answer_in_batch)
         self.stopping = threading.Event()
@@ -80,7 +82,11 @@ class FakeOpenAI:
         for name in sorted(self.refuses & body.keys()):
             message = f"Unsupported parameter: '{name}'"
             return 400, {"error": error_body("unsupported_parameter", message, name)}
-        return 200, json.loads(completion_for(body, self.gives_logprobs))
+        found = json.loads(completion_for(body, self.gives_logprobs))
+        if (wanted := min(body.get("n", 1), self.most_choices)) > 1:
+            [choice] = found["choices"]
+            found["choices"] = [_numbered(choice, number) for number in range(wanted)]
+        return 200, found
 
     def _answer_in_batch(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         status, found = self.answer(body)
@@ -91,6 +97,11 @@ class FakeOpenAI:
     def delivered(self, body: dict[str, Any]) -> None:
         with self._lock:
             self.deliveries[digest(body["messages"])] += 1
+
+
+def _numbered(choice: dict[str, Any], number: int) -> dict[str, Any]:
+    content = f"{choice['message']['content']} ({number})"
+    return choice | {"index": number, "message": choice["message"] | {"content": content}}
 
 
 def digest(messages: Any) -> str:

@@ -43,6 +43,7 @@ def build(
     _announce(shop, target, planned)
     if dry_run or not planned:
         return None
+    shop.check_backend([plan.stage.name for plan in planned])
     shop.preflight([plan.stage.name for plan in planned])
     figures = None
     with shop.workspace.lock():

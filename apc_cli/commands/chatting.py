@@ -30,12 +30,13 @@ def talk(shop: Workshop, console: Console, profile: str, *, base: bool) -> None:
     name = shop.character.character
     command = f"apc train --character {shlex.quote(name)} --profile {profile}"
     require(shop.workspace.path("statements.jsonl"), "the list of persona statements", command)
-    if not base:
+    served = shop.character.policy.backend == "openai"
+    if not base and not served:
         require(shop.workspace.path("adapter"), "the adapter", f"{command} (or use --base)")
     shop.workspace.create()
     for stream in (sys.stdin, sys.stdout):
         stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
-    policy, player = shop.character.policy, shop.player(None if base else "adapter")
+    policy, player = shop.character.policy, shop.player(None if base or served else "adapter")
     conversation = Conversation(
         name,
         shop.statements(),

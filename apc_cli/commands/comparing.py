@@ -54,6 +54,15 @@ class Plan:
         if self.top_k and "rag" not in self.methods:
             raise ConfigError("--top-k is about rag", "add rag to --methods")
 
+    def check_backend(self, backend: str) -> None:
+        """Raises ConfigError where adapters are asked for of a model that is behind a server."""
+        if backend == "openai" and self.trained:
+            raise ConfigError(
+                "policy.backend: openai compares the model as it is served, no adapter of this "
+                "workspace",
+                "add --untrained; to measure an adapter, let the server load it",
+            )
+
 
 @dataclass(frozen=True)
 class _Row:

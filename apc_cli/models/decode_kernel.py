@@ -39,8 +39,8 @@ def _fold(
 
 @triton.jit
 def _attend(
-    queries, prompt_keys, prompt_values, reply_keys, reply_values, prompts, starts, lengths,
-    out, scale, most_prompt, most_reply,
+    queries, new_keys, new_values, prompt_keys, prompt_values, reply_keys, reply_values,
+    prompts, starts, lengths, out, scale, most_prompt, most_reply,
     HEADS: tl.constexpr, GROUP: tl.constexpr, ROWS: tl.constexpr,
     SIZE: tl.constexpr, WIDE: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
@@ -58,16 +58,29 @@ def _attend(
         best, total, mixed, SIZE, WIDE, TILE,
     )  # fmt: skip
     place = (reply.to(tl.int64) * HEADS + head) * most_reply * SIZE
+    last = tl.load(lengths + reply) - 1
     best, total, mixed = _fold(
-        query, reply_keys + place, reply_values + place, tl.load(lengths + reply), scale,
+        query, reply_keys + place, reply_values + place, last, scale,
         best, total, mixed, SIZE, WIDE, TILE,
     )  # fmt: skip
+    if last >= 0:
+        new = (reply * HEADS + head) * SIZE + dims
+        key = tl.load(new_keys + new, mask=dims < SIZE, other=0.0)
+        value = tl.load(new_values + new, mask=dims < SIZE, other=0.0)
+        tl.store(reply_keys + place + last * SIZE + dims, key, mask=dims < SIZE)
+        tl.store(reply_values + place + last * SIZE + dims, value, mask=dims < SIZE)
+        score = tl.sum(query.to(tl.float32) * key.to(tl.float32)[None, :], 1) * scale
+        highest = tl.maximum(best, score)
+        weight, shrink = tl.exp2(score - highest), tl.exp2(best - highest)
+        total = total * shrink + weight
+        mixed = mixed * shrink[:, None] + weight[:, None] * value.to(tl.float32)[None, :]
     found = mixed / tl.maximum(total, 1e-30)[:, None]
     tl.store(out + own, found.to(query.dtype), mask=there)
 
 
 def attend(
     query: Tensor,
+    new: tuple[Tensor, Tensor],
     prompt: tuple[Tensor, Tensor],
     reply: tuple[Tensor, Tensor],
     prompts: Tensor,
@@ -76,15 +89,16 @@ def attend(
     scale: float,
     shape: tuple[int, int, int] = (_TILE, _WARPS, _STAGES),
 ) -> Tensor:
-    """What each reply's new token takes from what stands before it.
+    """What each reply's new token takes from itself and what stands before it.
 
     Args:
         query: (replies, heads, size).
+        new: its key and value, each (replies, key-value heads, size), which `reply` is given.
         prompt: keys and values, each (prompts, key-value heads, most, size).
-        reply: keys and values, each (replies, key-value heads, most, size), the new token's with them.
+        reply: keys and values, each (replies, key-value heads, most, size).
         prompts: int32 (replies,) which prompt a reply belongs to.
         starts: int32 (replies,) how many keys of the prompt count.
-        lengths: int32 (replies,) how many keys of the reply count.
+        lengths: int32 (replies,) how many of the reply count, the new one too; 0: none is written.
         scale: what scores are multiplied with.
         shape: keys read at once, warps and stages.
 
@@ -95,10 +109,10 @@ def attend(
     kv_heads = reply[0].shape[1]
     group = heads // kv_heads
     tile, warps, stages = shape
-    query = query.contiguous()
+    query, (key, value) = query.contiguous(), (one.contiguous() for one in new)
     out = torch.empty_like(query)
     _attend[(replies, kv_heads)](
-        query, *prompt, *reply, prompts, starts, lengths, out,
+        query, key, value, *prompt, *reply, prompts, starts, lengths, out,
         scale * 1.4426950408889634,  # the kernel takes powers of two
         prompt[0].shape[2], reply[0].shape[2],
         HEADS=kv_heads, GROUP=group, ROWS=max(16, triton.next_power_of_2(group)),

@@ -1,8 +1,8 @@
 """Many replies written at once: one captured step, replayed, with a new reply wherever one ends.
 
-The key-value slots (`models/slots.py`) never move, so a step is one CUDA graph. A reply's randomness
-is its own: uniform numbers from the seed, the place of its query and its number, so that neither the
-batch size nor the replies beside it decide what is drawn (only how sums are rounded).
+The key-value slots (`models/slots.py`) never move, so a step is one CUDA graph. A reply's
+randomness is its own: uniform numbers from the seed, the place of its query and its number, so that
+neither the batch size nor the replies beside it decide what is drawn (only how sums are rounded).
 """
 
 from collections import Counter, deque

@@ -1,7 +1,7 @@
 """Adapted or 4-bit linear layers as plain ones, for as long as replies are sampled.
 
-An adapter triples the kernels of a linear layer, and a 4-bit weight is unpacked anew for each token.
-The plain layers are copies: the model's own weights are never touched, so nothing has to be undone.
+An adapter triples the kernels of a linear layer, and a 4-bit weight is unpacked for each token. The
+plain layers are copies: the model's own weights are never touched, so nothing has to be undone.
 """
 
 from collections.abc import Iterator

@@ -26,13 +26,15 @@ from apc_cli.models.slots import UnsupportedModel
 from apc_cli.records import Message
 
 _AT_ONCE = 16
-"""Replies in a batch where `batch_size` is left to the program and the decoding loop is not used."""
+"""Replies in a batch where no number is given and the decoding loop is not used."""
 
 _log = logging.getLogger(__name__)
 
 
 class RolePlayer:
     """Answers conversations as the character."""
+
+    has_likelihoods = True
 
     def __init__(self, model: Any, tokenizer: Any, reference: str) -> None:
         self.model, self.tokenizer, self.reference = model, tokenizer, reference

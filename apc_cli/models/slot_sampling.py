@@ -59,9 +59,13 @@ class SlotSampler:
         the number of prompts that were just finished.
 
         Raises:
-            UnsupportedModel: the model turned out not to be what the loop can do.
+            UnsupportedModel: the loop cannot do it: its step is no CUDA graph, or prompts and
+                replies are longer than a window of the model.
             TryAgainLater: not even one reply fits into the memory that is free.
         """
+        window = min(shape.window for shape in self._shapes or [])
+        if max(map(len, prompts)) + sampling.max_new_tokens > window:
+            raise UnsupportedModel(f"the model looks back {window} tokens, less than is read")
         found: list[dict[int, list[int]]] = [{} for _ in prompts]
 
         def keep(job: Job, tokens: list[int]) -> None:

@@ -6,6 +6,7 @@ value into the slots and attends over them.
 """
 
 import importlib.util
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 SLOTS = "apc_slots"
-_FOREIGN = ("softcap", "s_aux", "sliding_window", "position_bias")
+_FOREIGN = ("softcap", "s_aux", "position_bias")
 """What models may ask of an attention that this one does not do."""
+_PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
+"""Caches of a key and a value for each token; a window does not matter to what fits into it."""
 
 
 class UnsupportedModel(Exception):
@@ -27,22 +30,28 @@ class UnsupportedModel(Exception):
 
 @dataclass(frozen=True)
 class LayerShape:
-    """One layer's key-value heads and the sizes of a key and a value."""
+    """One layer's key-value heads, the sizes of a key and a value, and how far back it looks."""
 
     heads: int
     key: int
     value: int
+    window: int = sys.maxsize
 
 
 def layer_shapes(cache: Any) -> list[LayerShape] | None:
     """The shapes of a cache that a forward pass left; None if it is not plain keys and values."""
     layers = getattr(cache, "layers", [])
-    if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+    if not layers or any(type(layer) not in _PLAIN for layer in layers):
         return None
     if any(layer.keys is None or not layer.keys.numel() for layer in layers):
         return None
     return [
-        LayerShape(layer.keys.shape[1], layer.keys.shape[3], layer.values.shape[3])
+        LayerShape(
+            layer.keys.shape[1],
+            layer.keys.shape[3],
+            layer.values.shape[3],
+            getattr(layer, "sliding_window", sys.maxsize),
+        )  # fmt: skip
         for layer in layers
     ]
 
@@ -83,8 +92,7 @@ class Slots:
         self.starts = torch.zeros(replies, **counts)
         self.written = torch.zeros(replies, **counts)
         self.live = torch.zeros(replies, dtype=torch.bool, device=device)
-        self._rows = torch.arange(replies, device=device)
-        self._place = self._starts = self._lengths = self.written
+        self._starts = self._lengths = self.written
         kernel = device.type == "cuda" and importlib.util.find_spec("triton")
         self._attend = _kernel() if kernel else attend_plainly
 
@@ -96,19 +104,18 @@ class Slots:
 
     def begin_step(self) -> None:
         """To be called before the model reads the next token of each reply."""
-        self._place = self.written.clamp(max=self.replies[0][0].shape[2] - 1)
         self._starts, self._lengths = self.starts * self.live, (self.written + 1) * self.live
 
     def attend(self, index: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Stores each reply's new key and value, and attends; all are (replies, heads, size)."""
         prompt, reply = self.prompts[index], self.replies[index]
-        for store, new in zip(reply, (key, value), strict=True):
-            store[self._rows, :, self._place] = new
-        return self._attend(query, prompt, reply, self.prompt, self._starts, self._lengths, scale)
+        counts = self.prompt, self._starts, self._lengths
+        return self._attend(query, (key, value), prompt, reply, *counts, scale)
 
 
 def attend_plainly(
     query: Tensor,
+    new: tuple[Tensor, Tensor],
     prompt: tuple[Tensor, Tensor],
     reply: tuple[Tensor, Tensor],
     prompts: Tensor,
@@ -117,6 +124,9 @@ def attend_plainly(
     scale: float,
 ) -> Tensor:
     """The kernel's `attend` in plain PyTorch: every reply reads a copy of its prompt."""
+    rows, place = torch.arange(len(query), device=query.device), (lengths - 1).clamp(min=0)
+    for store, one in zip(reply, new, strict=True):
+        store[rows, :, place] = one
     keys, values = (torch.cat([p[prompts], r], 2) for p, r in zip(prompt, reply, strict=True))
     most_prompt, most_reply = prompt[0].shape[2], reply[0].shape[2]
     said = torch.arange(most_prompt, device=query.device) < starts[:, None]

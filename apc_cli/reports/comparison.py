@@ -69,6 +69,7 @@ def _figures(
 ) -> dict[str, Any]:
     texts = [row.reply for row in replies]
     problems = [flaws(text, character) for text in texts]
+    nll = [row.nll for row in replies]
     figures: dict[str, Any] = {"replies": len(replies), "apc": _mean(r.apc for r in replies)}
     for name, measure in MEASURES.items():
         low, high = bootstrap_interval(_query_means(replies, measure), resamples, seed)
@@ -77,7 +78,7 @@ def _figures(
     sources = sorted({row.source for row in replies})
     return figures | {
         "words": _mean(map(length, texts)),
-        "nll_per_token": _mean(row.nll for row in replies),
+        "nll_per_token": None if None in nll else _mean(nll),
         "distinct_2": round(distinct_2(texts), 4),
         "share": {kind: _mean(float(kind in found) for found in problems) for kind in FLAWS},
         "delta_by_source": {

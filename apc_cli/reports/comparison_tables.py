@@ -47,13 +47,17 @@ def faithfulness(report: Mapping[str, Any]) -> TextTable:
 def style(report: Mapping[str, Any]) -> TextTable:
     """How the replies read: a score that rises while these fall is not worth having."""
     rows = [
-        [name, f"{s['apc']:.2f}", f"{s['nll_per_token']:.2f}", f"{s['distinct_2']:.2f}",
+        [name, f"{s['apc']:.2f}", _or_dash(s["nll_per_token"]), f"{s['distinct_2']:.2f}",
          *(f"{s['share'][kind]:.0%}" for kind in FLAWS),
          *(f"{s['delta_by_source'].get(source, 0):+.3f}" for source in report["sources"])]
         for name, s in report["systems"].items()
     ]  # fmt: skip
     columns = ["", "APC", "NLL", "distinct-2", *FLAWS]
     return TextTable("How they read", [*columns, *(f"ΔAPC, {s}" for s in report["sources"])], rows)
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _tests(report: Mapping[str, Any]) -> Iterator[TextTable]:

@@ -6,7 +6,7 @@ is kept under the hash of all that decides it, so that a killed or repeated run 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Policy
@@ -47,11 +47,14 @@ class AskedQuery:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What a system answered to one query, with the NLL under the base model of each reply."""
+    """What a system answered to one query, with the NLL under the base model of each reply.
+
+    No NLL where the model is behind a server.
+    """
 
     query: str
     replies: Sequence[str]
-    nll: Sequence[float]
+    nll: Sequence[float] | None
 
 
 def run(
@@ -82,6 +85,7 @@ def run(
             facts = {
                 "prompts": prompts, "adapter": system.adapter, "model": policy.model,
                 "quantization": policy.quantization, "batch": policy.batch_size,
+                "server": policy.base_url,
                 "sampling": asdict(sampling), "samples": samples, "character": character,
             }  # fmt: skip
             answers = keeper.get(
@@ -149,6 +153,11 @@ def _answer(
     _check_lengths(name, prompts, player, sampling.max_new_tokens)
     sampled = player.sample(prompts, samples, sampling, batch_size)
     replies = [[clean(reply, character) for reply in group] for group in sampled]
+    if not player.has_likelihoods:
+        return [
+            _Answers(asked.query, group, None)
+            for asked, group in zip(queries, replies, strict=True)
+        ]
     repeated = [prompt for prompt in prompts for _ in range(samples)]
     nll = iter(player.negative_log_likelihood(repeated, list(chain(*replies))))
     return [
@@ -178,7 +187,7 @@ def _judge(
     flat = [(row.query, reply) for row in answers for reply in row.replies]
     scores = iter(evaluator.score_all(character, statements, flat))
     for asked, row in zip(queries, answers, strict=True):
-        for reply, nll in zip(row.replies, row.nll, strict=True):
+        for reply, nll in zip(row.replies, row.nll or repeat(None, len(row.replies)), strict=True):
             score = next(scores)
             yield JudgedReply(
                 query=row.query,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     GemmaConfig,
     GPT2Config,
     LlamaConfig,
@@ -20,7 +21,7 @@ from apc_cli.models.merged_layers import merged, replaceable
 from apc_cli.models.role_player import RolePlayer
 from apc_cli.models.sampling import Sampling, generation_options
 from apc_cli.models.slot_sampling import SlotSampler
-from apc_cli.models.slots import Slots, attend_plainly
+from apc_cli.models.slots import Slots, UnsupportedModel, attend_plainly
 
 WORDS = 300
 PROMPTS = [[5, 9, 3], list(range(3, 40)), [7], list(range(50, 62)), [8, 8, 4, 100]]
@@ -132,12 +133,21 @@ def test_a_prompt_is_kept_once_for_all_its_replies_and_its_place_used_again():
     "config",
     [
         MistralConfig(**TINY, sliding_window=8),
+        Gemma2Config(**TINY),
         MambaConfig(vocab_size=WORDS, hidden_size=16, state_size=4, num_hidden_layers=2),
     ],
 )
 def test_a_model_that_remembers_otherwise_is_left_to_generate(config):
     with torch.inference_mode():
         assert not SlotSampler(network(config)).supported
+
+
+def test_a_window_matters_only_to_what_is_longer():
+    model = network(MistralConfig(**TINY, sliding_window=60))
+    found = sampled(model, max_new_tokens=12, temperature=1e-4)
+    assert [replies[0] for replies in found] == [greedy(model, p, 12) for p in PROMPTS]
+    with pytest.raises(UnsupportedModel, match="60 tokens"):
+        sampled(model, max_new_tokens=30)
 
 
 def test_a_model_that_generate_would_treat_otherwise_is_left_to_it():
@@ -248,8 +258,10 @@ def test_the_kernel_attends_as_plain_pytorch_does(heads, kv_heads, size, dtype):
         for row in ([0, 2, 1, 2, 0], [70, 3, 0, 33, 0], [1, 40, 33, 7, 0])
     ]
     query = made(5, heads, size)
-    exact = attend_plainly(query, prompt, reply, *counts, size**-0.5)
-    found = attend(query, prompt, reply, *counts, size**-0.5)
+    new, copy = (made(5, kv_heads, size), made(5, kv_heads, size)), tuple(t.clone() for t in reply)
+    exact = attend_plainly(query, new, prompt, reply, *counts, size**-0.5)
+    found = attend(query, new, prompt, copy, *counts, size**-0.5)
+    assert all(torch.equal(a[:4], b[:4]) for a, b in zip(reply, copy, strict=True))
     torch.testing.assert_close(
         found, exact, rtol=0.02, atol=2e-2 if dtype != torch.float32 else 1e-4
     )

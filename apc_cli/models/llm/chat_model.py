@@ -7,10 +7,10 @@ from apc_cli.errors import TryAgainLater
 from apc_cli.models.llm.chat_batch import BatchRun
 from apc_cli.models.llm.chat_batch_plans import check_none_in_batch
 from apc_cli.models.llm.chat_costs import Meter
-from apc_cli.models.llm.chat_endpoint import endpoint_from_environment
+from apc_cli.models.llm.chat_endpoint import Endpoint, endpoint_from_environment
 from apc_cli.models.llm.chat_gate import Patience
 from apc_cli.models.llm.chat_online import OnlineRun
-from apc_cli.models.llm.chat_replies import Completion, Failure
+from apc_cli.models.llm.chat_replies import Choice, Completion, Failure
 from apc_cli.models.llm.chat_requests import ChatRequest, canonical_json, journal_key
 from apc_cli.models.llm.chat_store import Store
 from apc_cli.models.llm.chat_terms import Terms
@@ -62,6 +62,7 @@ class ChatModel:
         *,
         patience: Patience | None = None,
         insecure: bool = False,
+        endpoint: Endpoint | None = None,
         meter: Meter | None = None,
         batch: bool = False,
     ) -> None:
@@ -74,6 +75,7 @@ class ChatModel:
             journal: where replies are kept.
             patience: retries, time limits and when to give up.
             insecure: allow the key to travel over plain http to another machine.
+            endpoint: the server, in place of what `base_url` says.
             meter: counts requests and dollars, and limits them.
             batch: send everything as batches, which cost half and may take a day.
 
@@ -82,7 +84,7 @@ class ChatModel:
         """
         self.meter = meter or Meter()
         self._model, self._concurrency, self._batch = model, concurrency, batch
-        self._endpoint = endpoint_from_environment(base_url, insecure=insecure)
+        self._endpoint = endpoint or endpoint_from_environment(base_url, insecure=insecure)
         self._store = Store(journal, self._endpoint, self.meter)
         self._patience = patience or Patience()
         self._terms = Terms(model)
@@ -121,6 +123,21 @@ class ChatModel:
                 tally.explain(error)
                 raise
         return [tally.answers[key] for key in keys]
+
+    def choices_all(
+        self, requests: Sequence[ChatRequest], progress: Progress | None = None
+    ) -> list[list[Choice] | Failure]:
+        """The replies to each request, as many as the server gave, cut off ones among them.
+
+        Raises as `complete_all` does.
+        """
+        answers = self.complete_all(requests, progress)
+        keys = [journal_key(canonical_json(self._model, request)) for request in requests]
+        found: list[list[Choice] | Failure] = []
+        for key, answer in zip(keys, answers, strict=True):
+            unanswered = isinstance(answer, Failure) and not answer.stored
+            found.append(answer if unanswered else self._store.choices(key))  # type: ignore[arg-type]
+        return found
 
     def news_of_terms(self) -> list[str]:
         """Sentences on parameters that the server was found not to take since the last call."""

@@ -10,9 +10,9 @@ from typing import Any
 import openai
 
 from apc_cli.errors import ApcError, ConfigError, TryAgainLater
-from apc_cli.models.llm.chat_endpoint import KEY_VARIABLE, Endpoint
+from apc_cli.models.llm.chat_endpoint import Endpoint
 from apc_cli.models.llm.chat_replies import Failure, read_completion
-from apc_cli.models.llm.chat_requests import OPTIONAL
+from apc_cli.models.llm.chat_requests import FURTHER, OPTIONAL
 
 _QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _TOO_LONG = ("context_length", "context length", "context window", "maximum context")
@@ -171,8 +171,8 @@ def _fatal(refusal: Refusal, endpoint: Endpoint, model: str) -> ApcError | None:
     status = refusal.status
     if status in (401, 403):
         return ConfigError(
-            f"{endpoint.name} refused the key in {KEY_VARIABLE} (HTTP {status})",
-            f"check {KEY_VARIABLE}, and that its account may use {model}",
+            f"{endpoint.name} refused the key in {endpoint.variable} (HTTP {status})",
+            f"check {endpoint.variable}, and that its account may use {model}",
         )
     if status == 402 or any(code in _QUOTA_CODES for code in (refusal.code, refusal.kind)):
         return TryAgainLater(
@@ -182,12 +182,12 @@ def _fatal(refusal: Refusal, endpoint: Endpoint, model: str) -> ApcError | None:
     if status == 404:
         return ConfigError(
             f"{endpoint.name} does not know the model {model} at this address (HTTP 404)",
-            "check teacher.model and teacher.base_url",
+            f"check {endpoint.section}.model and {endpoint.section}.base_url",
         )
     if 300 <= status < 400:
         return ConfigError(
             f"{endpoint.name} redirects to another address (HTTP {status})",
-            "redirects are not followed; set teacher.base_url to the final address",
+            f"redirects are not followed; set {endpoint.section}.base_url to the final address",
         )
     return None
 
@@ -197,7 +197,7 @@ def _unsupported(refusal: Refusal) -> str | None:
     words = refusal.words.lower()
     if any(sign in f"{refusal.code} {words}" for sign in _TOO_LONG):
         return None
-    if refusal.parameter in OPTIONAL:
+    if refusal.parameter in (*OPTIONAL, *FURTHER):
         return refusal.parameter
     if not any(complaint in words for complaint in _COMPLAINTS):
         return None

@@ -69,6 +69,29 @@ def read_completion(raw: str) -> Completion | Failure | None:
     return Completion(content.encode("utf-8", "replace").decode(), _tokens(choice.get("logprobs")))
 
 
+@dataclass(frozen=True)
+class Choice:
+    """One of several replies to a request; `cut` where it met the token limit."""
+
+    text: str
+    cut: bool = False
+
+
+def read_choices(raw: str) -> list[Choice]:
+    """Every reply that the server gave; one that was withheld is empty."""
+    try:
+        choices = json.loads(raw)["choices"]
+        found = [(one["message"].get("content"), one.get("finish_reason")) for one in choices]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return []
+    return [
+        Choice(text.encode("utf-8", "replace").decode(), finish == "length")
+        if isinstance(text, str) and finish != "content_filter"
+        else Choice("")
+        for text, finish in found
+    ]
+
+
 def usage_of(raw: str) -> Usage | None:
     """The tokens that the server says it counted; None when it says nothing of use."""
     try:

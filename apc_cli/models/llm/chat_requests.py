@@ -4,13 +4,15 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from apc_cli.records import Message
 
 _SCHEMA_NAME = "answer"
 _FEWER_ALTERNATIVES = 5
+_KNOWN_TO_CLIENT = ("n", "top_p", "seed")
+"""Further parameters that the client has arguments for."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class ChatRequest:
         sample_index: tells wanted repetitions of a question apart.
         schema: the JSON schema of the reply, for servers that enforce one.
         top_logprobs: how many alternatives of each token the reply should come with; 0 for none.
+        choices: how many replies are wanted; servers may give fewer.
+        extra: further sampling parameters by the names that servers know them by.
     """
 
     messages: tuple[Message, ...]
@@ -29,6 +33,8 @@ class ChatRequest:
     sample_index: int = 0
     schema: Mapping[str, Any] | None = None
     top_logprobs: int = 0
+    choices: int = 1
+    extra: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,7 @@ class Dialect:
     temperature: bool = True
     structure: Literal["json_schema", "json_object"] | None = "json_schema"
     alternatives: int = 20
+    dropped: frozenset[str] = frozenset()
 
     def options(self, canonical: str) -> dict[str, Any]:
         """The request's parameters as the server wants them."""
@@ -55,6 +62,11 @@ class Dialect:
             sent["response_format"] = _response_format(self.structure, json.loads(body["schema"]))
         if wanted := min(body.get("top_logprobs", 0), self.alternatives):
             sent |= {"logprobs": True, "top_logprobs": wanted}
+        further = {"n": body["n"]} if "n" in body else {}
+        further |= body.get("extra", {})
+        for name in further.keys() - self.dropped:
+            place = sent if name in _KNOWN_TO_CLIENT else sent.setdefault("extra_body", {})
+            place[name] = further[name]
         return sent
 
     def without(self, parameter: str) -> "Dialect":
@@ -64,6 +76,8 @@ class Dialect:
         if parameter == "response_format":
             weaker = "json_object" if self.structure == "json_schema" else None
             return replace(self, structure=weaker)
+        if parameter in FURTHER:
+            return replace(self, dropped=self.dropped | {parameter})
         if parameter == "logprobs":
             return replace(self, alternatives=0)
         if parameter == "top_logprobs":
@@ -72,7 +86,11 @@ class Dialect:
         return replace(self, limit="max_completion_tokens" if parameter == "max_tokens" else None)
 
 
+FURTHER = ("repetition_penalty", "top_p", "min_p", "seed", "n")
+"""Parameters of sampling alone; the last is too short to be found in a server's words."""
+
 OPTIONAL = (
+    *FURTHER[:-1],
     "max_completion_tokens",
     "max_tokens",
     "temperature",
@@ -99,6 +117,10 @@ def canonical_json(model: str, request: ChatRequest) -> str:
         body["schema"] = json.dumps(request.schema, ensure_ascii=False)
     if request.top_logprobs:
         body["top_logprobs"] = request.top_logprobs
+    if request.choices > 1:
+        body["n"] = request.choices
+    if request.extra:
+        body["extra"] = dict(request.extra)
     return json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -6,7 +6,14 @@ from dataclasses import replace
 from apc_cli.models.llm.chat_costs import Meter
 from apc_cli.models.llm.chat_endpoint import Endpoint
 from apc_cli.models.llm.chat_estimates import estimated_usage
-from apc_cli.models.llm.chat_replies import Completion, Failure, read_completion, usage_of
+from apc_cli.models.llm.chat_replies import (
+    Choice,
+    Completion,
+    Failure,
+    read_choices,
+    read_completion,
+    usage_of,
+)
 from apc_cli.models.llm.journal import Journal
 
 _LONGEST_UNREADABLE = 1_000_000
@@ -22,6 +29,11 @@ class Store:
         """The stored answer to an item."""
         raw = self.journal.get(key)
         return None if raw is None else _answer(raw)
+
+    def choices(self, key: str) -> list[Choice]:
+        """All replies of a stored answer; none where nothing is stored."""
+        raw = self.journal.get(key)
+        return [] if raw is None else read_choices(raw)
 
     async def keep(
         self, key: str, body: str, raw: str, factor: float = 1.0

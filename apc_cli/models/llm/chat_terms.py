@@ -29,7 +29,7 @@ class Terms:
             sent: the request's parameters.
             outcome: what the server does not take.
         """
-        if outcome.parameter not in sent:
+        if outcome.parameter not in sent | sent.get("extra_body", {}):
             return Failure(f"the server does not support {outcome.parameter}, which was not sent")
         if self.dialect is used:
             self.dialect = used.without(outcome.parameter)
