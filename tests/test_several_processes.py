@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 TWICE = ["--set", "dpo.batch_size=2", "--set", "warm_up.batch_size=4", "--set", "dpo.epochs=3"]
+TWICE += ["--set", "policy.batch_size=4"]  # batches of one query, shared out
 ARGUMENTS = ["train", "--character", "Mara", "--profile", "offline", *TWICE]
+REPLIES = "workspace/Mara/replies.jsonl"
 WEIGHTS = "workspace/Mara/adapter/adapter_model.safetensors"
 
 
@@ -20,12 +22,15 @@ def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_proce
     assert code == 0, err
     pairs = (trained / "workspace/Mara/pairs.jsonl").read_text().count("\n")
     assert pairs and pairs % 2 == 0, "an odd number would be filled up"
-    expected = load_file(trained / WEIGHTS)
+    expected, replies = load_file(trained / WEIGHTS), (trained / REPLIES).read_text()
     shutil.rmtree(trained / "workspace/Mara/adapter")
-    process = apc_process(*ARGUMENTS, "--force", "--num-gpus", "2")
+    (trained / REPLIES).unlink()
+    process = apc_process(*ARGUMENTS, "--num-gpus", "2")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert [line.count("DPO: 12 steps") for line in err.splitlines()].count(1) == 1, err
+    assert (trained / REPLIES).read_text() == replies
+    assert not list((trained / REPLIES).parent.glob("*partial*"))
     found = load_file(trained / WEIGHTS)
     assert found.keys() == expected.keys()
     for name, weight in found.items():

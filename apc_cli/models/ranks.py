@@ -29,6 +29,11 @@ def own() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def suffix() -> str:
+    """What tells this process's files from those of the one that leads."""
+    return f"-{own()}" if own() else ""
+
+
 def join() -> None:
     """Meets the others, once. Each process takes the GPU of its place on its machine.
 
