@@ -38,15 +38,15 @@ def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_proce
 
 
 def test_a_process_that_dies_ends_the_run_in_one_line(trained, apc_process):
-    process = apc_process(*ARGUMENTS, "--set", "dpo.epochs=3000", "--num-gpus", "2")
-    os.set_blocking(process.stderr.fileno(), False)
-    said, until = "", time.monotonic() + 200
-    while "DPO (" not in said and time.monotonic() < until:
-        said += process.stderr.read() or ""
+    log, until = trained / "stderr.txt", time.monotonic() + 200
+    with log.open("w") as file:
+        command = [*ARGUMENTS, "--set", "dpo.epochs=3000", "--num-gpus", "2"]
+        process = apc_process(*command, stderr=file)
+    while "DPO (" not in log.read_text() and time.monotonic() < until:
         time.sleep(0.2)
     os.kill(_ranks(process.pid)[1], signal.SIGKILL)
     assert process.wait(timeout=60) == 1
-    said += process.stderr.read() or ""
+    said = log.read_text()
     last = said.strip().splitlines()[-1]
     assert last.startswith("error: training process failed: process 1 terminated with signal SIGK")
     assert said.count("error:") == 1 and "Traceback" not in said

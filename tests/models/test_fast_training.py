@@ -1,13 +1,16 @@
 """What trains fast on a GPU gives trl's losses and gradients: layout and arithmetic, on a CPU."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
 from models.test_lean_training import SMALL, outcome, trainer
-from transformers import GemmaConfig, LlamaConfig, Qwen3Config
+from transformers import AutoModelForCausalLM, GemmaConfig, LlamaConfig, Qwen3Config
+from trl.trainer.utils import add_fused_lm_head
 
 from apc_cli.models import lean_training, packed_pairs
+from apc_cli.models.adapters import add_lora
 from apc_cli.models.fused_lora import fused_lora
 from apc_cli.models.lean_training import lean
 
@@ -71,3 +74,40 @@ def test_fused_lora_has_the_gradients_of_peft(checkpointed, packed):
         found, gradient = outcome(made, lean(made.model, pairs=True))
     torch.testing.assert_close(found.log_probs, plain.log_probs, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_fused_lora_over_four_bits_has_the_gradients_of_peft(packed):
+    bnb = pytest.importorskip("bitsandbytes")
+    made = []
+    for context in (contextlib.nullcontext, fused_lora):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL, dtype=torch.bfloat16))
+        for block in model.base_model.layers:
+            for parent in block.modules():
+                for name, child in list(parent.named_children()):
+                    if type(child) is torch.nn.Linear:
+                        setattr(parent, name, four_bit(bnb, child))
+        model.is_loaded_in_4bit = True
+        adapted = add_lora(model, rank=2, alpha=8, task="CAUSAL_LM").train()
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1, generator=torch.Generator().manual_seed(1))
+        add_fused_lm_head(adapted.get_base_model(), outputs=("log_probs",))
+        with context(adapted) as layers, torch.autocast("cpu", torch.bfloat16):
+            made.append(outcome(SimpleNamespace(model=adapted), contextlib.nullcontext()))
+    assert layers == 14
+    (plain, expected), (found, gradient) = made
+    torch.testing.assert_close(found.log_probs, plain.log_probs, atol=0.02, rtol=0.02)
+    assert (gradient - expected).norm() < 0.02 * expected.norm()
+
+
+def four_bit(bnb, layer):
+    """The layer in nf4."""
+    made = bnb.nn.Linear4bit(
+        layer.in_features, layer.out_features, bias=False, quant_type="nf4",
+        compute_dtype=torch.bfloat16, device="meta",
+    )  # fmt: skip
+    made.weight = bnb.nn.Params4bit(
+        layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=False
+    ).to("cpu")
+    return made
