@@ -41,20 +41,23 @@ class Trained:
 
 
 class Clock(TrainerCallback):
-    """When each step ended; the device is not waited for, as the losses that are logged are."""
+    """When training began and when each step ended."""
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
+        self.times: list[float] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.times = [time.perf_counter()]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if DEVICE == "cuda":
             torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
+        self.times.append(time.perf_counter())
 
     def each(self, pairs: int) -> float:
         """Milliseconds a pair, over the steps of the second half."""
-        late = self.ends[len(self.ends) // 2 - 1 :] if len(self.ends) > 2 else self.ends
-        return 1000 * (late[-1] - late[0]) / max(1, len(late) - 1) / pairs
+        late = self.times[(len(self.times) - 1) // 2 :]
+        return 1000 * (late[-1] - late[0]) / (len(late) - 1) / pairs
 
 
 class Quiet:

@@ -98,7 +98,7 @@ def test_fused_lora_over_four_bits_has_the_gradients_of_peft(packed):
     assert layers == 14
     (plain, expected), (found, gradient) = made
     torch.testing.assert_close(found.log_probs, plain.log_probs, atol=0.02, rtol=0.02)
-    assert (gradient - expected).norm() < 0.02 * expected.norm()
+    assert (gradient - expected).norm() < 0.05 * expected.norm()
 
 
 def four_bit(bnb, layer):
