@@ -53,7 +53,7 @@ def join() -> None:
                 f"process {place} has no GPU: this machine has {there}", "start fewer"
             )
         torch.cuda.set_device(place)
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if there else "gloo")
+    distributed.init_process_group("nccl" if there else "gloo")
     _talk = distributed.new_group(backend="gloo", timeout=_PATIENCE)
 
 
