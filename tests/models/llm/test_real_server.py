@@ -16,6 +16,7 @@ import urllib.request
 import pytest
 from chat_cases import KEY, ask
 
+from apc_cli.config import Policy
 from apc_cli.models.llm.chat_costs import Meter
 from apc_cli.models.llm.chat_model import ChatModel
 from apc_cli.models.llm.chat_replies import Completion, Failure
@@ -23,7 +24,9 @@ from apc_cli.models.llm.journal import Journal
 from apc_cli.models.llm.llm_asking import Asker
 from apc_cli.models.llm.llm_prompts import KINDS
 from apc_cli.models.llm.llm_teacher import LlmTeacher
+from apc_cli.models.llm.served_player import ServedPlayer
 from apc_cli.models.references import resolve
+from apc_cli.models.sampling import Sampling
 from apc_cli.records import RelevanceItem
 
 CUT = "the reply was cut off at the token limit"
@@ -95,3 +98,19 @@ def test_a_real_server_is_asked_once_for_everything(served, tmp_path, monkeypatc
     sources = [judgement.source for judgement in judged if judgement]
     assert sources and set(sources) <= {"samples", "answer"}
     assert asked >= 4
+
+
+def test_a_real_server_plays_the_character(served, tmp_path, monkeypatch):
+    url, model = served
+    monkeypatch.setenv("APC_POLICY_API_KEY", KEY)
+    said, talk = [], [{"role": "user", "content": "What do you bake?"}]
+    sampling = Sampling(max_new_tokens=8, temperature=0.9, min_p=0.05, seed=1)
+    with Journal(tmp_path / "policy.journal") as journal:
+        player = ServedPlayer(
+            Policy(backend="openai", base_url=url, model=model), journal, said.append
+        )
+        [replies] = player.sample([talk], 2, sampling)
+        assert len(replies) == 2 and all(player.fills(reply, 8) for reply in replies)
+        stored = len(journal)
+        assert player.sample([talk], 2, sampling) == [replies] and len(journal) == stored
+    assert any("min_p" in line for line in said)
