@@ -76,13 +76,14 @@ class SlotSampler:
         jobs = [Job(i, k) for i in range(len(prompts)) for k in range(n)]
         with self._plain_layers(len(jobs)):
             at_once = self._fitting(prompts, n, sampling, min(most or MOST_AT_ONCE, len(jobs)))
-            while left := [job for job in jobs if job.number not in found[job.prompt]]:
+            left = jobs
+            while not self._write(prompts, n, sampling, left, min(at_once, len(left)), keep):
+                torch.cuda.empty_cache()
+                left = [job for job in jobs if job.number not in found[job.prompt]]
+                at_once //= 2
                 if not at_once:
                     raise out_of_memory(1)
-                if not self._write(prompts, n, sampling, left, min(at_once, len(left)), keep):
-                    torch.cuda.empty_cache()
-                    at_once //= 2
-                    _log.warning("out of GPU memory: going on with %d replies at a time", at_once)
+                _log.warning("out of GPU memory: going on with %d replies at a time", at_once)
         return [[replies[k] for k in range(n)] for replies in found]
 
     def _write(
