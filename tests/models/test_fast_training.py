@@ -11,6 +11,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from apc_cli.models import lean_training, packed_pairs
 from apc_cli.models.adapters import add_lora
+from apc_cli.models.fused_layers import fused_layers
 from apc_cli.models.fused_lora import fused_lora
 from apc_cli.models.lean_training import lean
 
@@ -111,3 +112,21 @@ def four_bit(bnb, layer):
         layer.weight.data, requires_grad=False, quant_type="nf4", compress_statistics=False
     ).to("cpu")
     return made
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="Triton kernels need a GPU")
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_kernels_are_as_near_to_float32_as_what_they_replace(config):
+    made = trainer(config)
+    _, exact = outcome(made, contextlib.nullcontext())
+    base = made.model.get_base_model().to("cuda", torch.bfloat16)
+    for weight in made.model.parameters():
+        weight.data = weight.data.float() if weight.requires_grad else weight.data
+    gaps = []
+    for passes in (contextlib.nullcontext(), lean(made.model, pairs=True)):
+        with torch.autocast("cuda", torch.bfloat16):
+            _, gradient = outcome(made, passes, device="cuda")
+        gaps.append(float((gradient.cpu() - exact).norm()))
+    assert gaps[1] < 1.1 * gaps[0]
+    with fused_layers(base) as found:
+        assert found >= 2 * 3 + 1 + 1, "norms, gated layers, rotation"

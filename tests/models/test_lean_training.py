@@ -52,11 +52,12 @@ def batch():
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def outcome(made, passes):
+def outcome(made, passes, device="cpu"):
     """Every figure of a pass, and the gradient."""
     made.model.zero_grad()
+    tokens = {name: rows.to(device) for name, rows in batch().items()}
     with passes:
-        outputs = made.model(**batch(), fused_lm_head=True)
+        outputs = made.model(**tokens, fused_lm_head=True)
         outputs.log_probs.square().sum().backward()
     weights = [p for p in made.model.parameters() if p.requires_grad]
     return outputs, torch.cat([p.grad.flatten() for p in weights])
