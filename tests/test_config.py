@@ -182,3 +182,14 @@ def test_only_the_known_profiles_can_be_named(folder, name):
 @pytest.mark.parametrize("setting", ["seed", "=1", " =1", "seed=[", "seed=!!x 1"])
 def test_a_setting_that_cannot_be_read(folder, setting):
     assert f"--set {setting}" in refusal(folder, "", setting)
+
+
+def test_the_number_of_replies_at_a_time_may_be_left_to_the_program(folder):
+    def at_once(*settings):
+        return load(folder, "", *settings).character.policy.replies_at_once
+
+    assert at_once() is None
+    assert at_once("policy.batch_size=auto") is None
+    assert at_once("policy.batch_size=4") == 4
+    for wrong in ("many", "0"):
+        assert "policy.batch_size" in refusal(folder, "", f"policy.batch_size={wrong}")

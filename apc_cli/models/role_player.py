@@ -10,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-from transformers.utils import is_bitsandbytes_available
 
 from apc_cli.config import Policy
 from apc_cli.errors import ConfigError
 from apc_cli.models.adapters import load_adapter
-from apc_cli.models.devices import pick_device, pick_dtype
-from apc_cli.models.references import resolve
-from apc_cli.models.sampling import Sampling, generate, generation_options, read_once, stream
+from apc_cli.models.chat_models import load_chat_model
+from apc_cli.models.likelihood import mean_losses, without_adapter
+from apc_cli.models.sampling import Sampling, generate, generation_options, stream
 from apc_cli.models.slot_sampling import MOST_AT_ONCE, SlotSampler, out_of_memory
 from apc_cli.models.slots import UnsupportedModel
 from apc_cli.records import Message
@@ -68,23 +64,7 @@ class RolePlayer:
             ConfigError: the model cannot be had, or nf4 without CUDA and bitsandbytes.
             DataError: the adapter is damaged or was made for another base model.
         """
-        where, target = resolve(model), pick_device(device)
-        options: dict[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
-        if _use_nf4(quantization, target):
-            options |= {"quantization_config": _nf4(), "device_map": {"": target}}
-        try:
-            base = AutoModelForCausalLM.from_pretrained(
-                where, dtype=pick_dtype(dtype, target), **options
-            )
-            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            first = str(error).strip().split("\n")[0]
-            raise ConfigError(
-                f"cannot load the role-play model {model}: {first}",
-                "gated models need HF_TOKEN and an accepted licence",
-            ) from error
-        if "quantization_config" not in options:
-            base = base.to(target)
+        base, tokenizer, where = load_chat_model(model, quantization, device, dtype)
         if adapter:
             base = load_adapter(base, adapter, trainable=trainable)
         return cls(base.eval(), tokenizer, where)
@@ -209,32 +189,12 @@ class RolePlayer:
         """
         found: list[float] = []
         pairs = zip(map(self.prompt_text, conversations), replies, strict=True)
-        with _without_adapter(self.model):
+        with without_adapter(self.model):
             for prompt, group in groupby(pairs, key=itemgetter(0)):
-                found += self._likelihoods(prompt, [reply for _, reply in group])
+                rows = [self._encode([reply])["input_ids"][0].long() for _, reply in group]
+                start = self._encode([prompt])
+                found += mean_losses(self.model, start, rows, self.tokenizer.pad_token_id)
         return found
-
-    def _likelihoods(self, prompt: str, replies: Sequence[str]) -> list[float]:
-        """Mean NLL per token of several replies to one prompt, which is read once."""
-        start = self._encode([prompt])
-        rows = [self._encode([reply])["input_ids"][0].long() for reply in replies]
-        lengths = torch.tensor([len(row) for row in rows], device=self.model.device)
-        if not lengths.any():
-            return [0.0] * len(rows)
-        answers = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
-        said = torch.arange(answers.shape[1], device=answers.device) < lengths[:, None]
-        cache = read_once(self.model, start, len(rows))
-        prompts = start["input_ids"] if cache is None else start["input_ids"][:, -1:]
-        read = start["attention_mask"].expand(len(rows), -1)
-        logits = self.model(
-            input_ids=torch.cat([prompts.expand(len(rows), -1), answers], dim=1),
-            attention_mask=torch.cat([read, said.to(read.dtype)], dim=1),
-            logits_to_keep=answers.shape[1] + 1,
-            **({} if cache is None else {"past_key_values": cache}),
-        ).logits
-        log_probs = torch.log_softmax(logits[:, :-1].float(), dim=-1)
-        losses = -log_probs.gather(-1, answers[..., None])[..., 0] * said
-        return (losses.sum(1) / lengths.clamp(min=1)).tolist()
 
     def _sample_batch(
         self, conversations: Sequence[Sequence[Message]], n: int, sampling: Sampling
@@ -277,24 +237,3 @@ def _keeps_system_role(tokenizer: Any) -> bool:
                 "the role-play model has no chat template", "use a chat model"
             ) from None
         return False
-
-
-def _use_nf4(quantization: str, device: torch.device) -> bool:
-    if quantization == "none" or (quantization == "auto" and device.type != "cuda"):
-        return False
-    if device.type != "cuda" or not is_bitsandbytes_available():
-        raise ConfigError(
-            "4-bit loading needs a CUDA GPU and bitsandbytes",
-            "run: pip install 'apc-cli[gpu]', or set policy.quantization: none",
-        )
-    return True
-
-
-def _nf4() -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-    )
-
-
-def _without_adapter(model: Any) -> Any:
-    return model.disable_adapter() if isinstance(model, PeftModel) else torch.no_grad()

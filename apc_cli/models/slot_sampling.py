@@ -74,7 +74,7 @@ class SlotSampler:
                 done(1)
 
         jobs = [Job(i, k) for i in range(len(prompts)) for k in range(n)]
-        with self._plain_layers(len(jobs)):
+        with self._plain_layers():
             at_once = self._fitting(prompts, n, sampling, min(most or MOST_AT_ONCE, len(jobs)))
             left = jobs
             while not self._write(prompts, n, sampling, left, min(at_once, len(left)), keep):
@@ -106,7 +106,7 @@ class SlotSampler:
             return False
         return True
 
-    def _plain_layers(self, replies: int) -> AbstractContextManager[None]:
+    def _plain_layers(self) -> AbstractContextManager[None]:
         """Plain copies of adapted layers, where memory takes them and a few replies beside."""
         layers, dtype = replaceable(self._model), self._model.dtype
         needed = copied_bytes(layers, dtype)

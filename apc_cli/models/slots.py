@@ -135,7 +135,7 @@ def attend_plainly(
     found = torch.nn.functional.scaled_dot_product_attention(
         query[:, :, None], keys, values, attn_mask=mask, scale=scale, enable_gqa=True
     )
-    return found[:, :, 0].nan_to_num()  # a reply that is done attends to nothing
+    return found[:, :, 0].where((lengths > 0)[:, None, None], 0)  # done: it attends to nothing
 
 
 def _kernel() -> Any:
