@@ -60,10 +60,11 @@ def train_within_memory(
 
 
 def _measured(model: Any, batch: int, most: int | None, longest: Branches) -> Plan:
+    half = model.device.type == "cuda"
     with lean(model, pairs=bool(longest.other)) as passes:
 
         def one_pass() -> None:
-            with torch.autocast("cuda", model.dtype):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
                 states = passes.of_pair(longest, model.device)
             states.float().square().mean().backward()
 

@@ -141,6 +141,37 @@ def test_a_run_without_checkpoints_trains_the_same(models, monkeypatch, tmp_path
     torch.testing.assert_close(logits(large), logits(plain), rtol=0, atol=0)
 
 
+def memory(monkeypatch, total):
+    """A GPU of `total` bytes, all of them free."""
+    for name in ("reset_peak_memory_stats", "memory_allocated", "memory_reserved"):
+        monkeypatch.setattr(torch.cuda, name, lambda device=None, name=name: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (total, total))
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)
+
+
+@pytest.mark.parametrize("branches", [[7, 8, 9], []], ids=["a pair", "a dialogue"])
+@pytest.mark.parametrize(("gib", "chosen"), [(40, Plan(8)), (12, Plan(4)), (4, Plan(8, True))])
+def test_what_a_row_takes_is_measured_and_leaves_no_trace(
+    monkeypatch, models, branches, gib, chosen
+):
+    player, passes = adapted(models), []
+    memory(monkeypatch, gib * 2**30)
+    base = player.model.get_base_model()
+
+    def peak(device):
+        passes.append(base.base_model.layers[0].gradient_checkpointing)
+        return (0.2 if passes[-1] else 2) * 2**30
+
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", peak)
+    before = logits(player)
+    row = Branches([5, 6, 7], [8, 9], branches)
+    assert within_memory._measured(player.model, 8, None, row) == chosen
+    assert passes == [False, True], "kept, then recomputed"
+    assert not base.base_model.layers[0].gradient_checkpointing and not player.model.training
+    assert all(weight.grad is None for weight in player.model.parameters())
+    torch.testing.assert_close(logits(player), before, rtol=0, atol=0)
+
+
 def test_memory_left_is_what_the_process_may_take(monkeypatch):
     gib = 2**30
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * gib, 80 * gib))
