@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -35,6 +37,18 @@ def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_proce
     assert found.keys() == expected.keys()
     for name, weight in found.items():
         torch.testing.assert_close(weight, expected[name], atol=1e-5, rtol=1e-3)
+
+
+def test_processes_of_accelerate_launch_train_together(trained):
+    launched = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    done = subprocess.run(
+        [*launched, "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+         "--main_process_port", "0", "--module", "apc_cli.cli", *ARGUMENTS],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" steps in ") == 2, "warm-up and DPO, told by one process"
+    assert (trained / WEIGHTS).exists()
 
 
 def test_a_process_that_dies_ends_the_run_in_one_line(trained, apc_process):
