@@ -1,11 +1,13 @@
 """What a run will ask of the LLM, before anything is asked."""
 
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from apc_cli.config import Character
+from apc_cli.histories import query_in_context
 from apc_cli.models.llm.chat_costs import BATCH_DISCOUNT
 from apc_cli.models.llm.chat_estimates import input_tokens, tokens_in
 from apc_cli.models.llm.chat_replies import Usage
@@ -13,13 +15,16 @@ from apc_cli.models.llm.chat_requests import canonical_json, journal_key
 from apc_cli.models.llm.journal import Journal
 from apc_cli.models.llm.llm_prompts import KINDS, Prompts
 from apc_cli.prompts import interview_questions
-from apc_cli.records import Query, Statement
+from apc_cli.records import Item, Query, Statement
 from apc_cli.sentences import sentences
 from apc_cli.steps.statements import read_paragraphs, read_statements
 from apc_cli.teaching import JOURNAL, configured_price, evaluator_model
 from apc_cli.workspace import Workspace
 
 _STATEMENTS_PER_SENTENCE = 1.4
+
+_EXAMPLES = 2_000
+"""Questions about a file that are looked at one by one; the others are taken to be like them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,23 @@ class Estimate:
             yield self._of("experience", "write_answer", values)
         if "evaluation" in self._stages and self._character.evaluator.backend == "openai":
             yield from self._evaluation(statements, queries)
+
+    def scoring(self, rows: Iterable[Item]) -> list[Asked]:
+        """The questions about the rows of a file; the first ones are counted whole."""
+        values: dict[str, list[dict[str, str]]] = {"judge_relevance": [], "judge_nli": []}
+        counts, known = Counter[str](), set[int]()
+        for row in rows:
+            query = query_in_context(row.row["query"], row.row.get("history") or ())
+            about = {"character": row.character, "query": query}
+            reply = about | {"response": row.row["response"]}
+            for kind, told in (("judge_relevance", about), ("judge_nli", reply)):
+                key = hash((kind, *told.values(), row.statements))
+                if key not in known:  # the same question is asked once
+                    known.add(key)
+                    counts[kind] += len(row.statements)
+                    some = row.statements[: _EXAMPLES - len(values[kind])]
+                    values[kind] += [told | {"statement": text} for text in some]
+        return [self._of("score", kind, values[kind], counts[kind]) for kind in values]
 
     def _labels(
         self, statements: Sequence[str], queries: Sequence[tuple[str, str]]
@@ -155,10 +177,25 @@ def estimate_lines(
     character: Character, source: Path, workspace: Workspace, stages: Collection[str]
 ) -> list[str]:
     """The estimate as lines: one a stage, then the total with its price."""
-    path = workspace.path(JOURNAL)
-    with Journal(path) if path.is_file() else nullcontext() as journal:
+    with _journal(workspace) as journal:
         estimate = Estimate(character, source, workspace, stages, journal)
-        questions = [question for question in estimate.questions() if question.count]
+        return _lines(character, list(estimate.questions()))
+
+
+def scoring_lines(character: Character, workspace: Workspace, rows: Iterable[Item]) -> list[str]:
+    """The same lines for `apc score` of these rows."""
+    with _journal(workspace) as journal:
+        estimate = Estimate(character, Path(), workspace, ("score",), journal)
+        return _lines(character, estimate.scoring(rows))
+
+
+def _journal(workspace: Workspace) -> AbstractContextManager[Journal | None]:
+    path = workspace.path(JOURNAL)
+    return Journal(path) if path.is_file() else nullcontext()
+
+
+def _lines(character: Character, asked: Sequence[Asked]) -> list[str]:
+    questions = [question for question in asked if question.count]
     if not questions:
         return []
     lines = [
@@ -189,7 +226,8 @@ def _dollars(character: Character, questions: Sequence[Asked]) -> float | None:
 
 def model_of(stage: str, character: Character) -> str:
     """The name of the LLM that a stage asks."""
-    return evaluator_model(character) if stage == "evaluation" else character.teacher.model
+    measures = stage in ("evaluation", "score")
+    return evaluator_model(character) if measures else character.teacher.model
 
 
 def _reply(statement: str) -> str:

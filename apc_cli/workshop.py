@@ -3,7 +3,7 @@
 Heavy libraries are imported when something needs them.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from apc_cli.pipeline import Pipeline
 from apc_cli.progress import Progress
 from apc_cli.prompts import role_play_messages
 from apc_cli.records import (
+    Item,
     Message,
     Query,
     Statement,
@@ -140,6 +141,14 @@ class Workshop:
         from apc_cli.estimating import estimate_lines
 
         return estimate_lines(self.character, self.source, self.main.workspace, stages)
+
+    def scoring_estimate(self, rows: Iterable[Item]) -> list[str]:
+        """What scoring these rows will ask of the LLM, in lines; none with discriminators."""
+        if not self._evaluated_by_llm:
+            return []
+        from apc_cli.estimating import scoring_lines
+
+        return scoring_lines(self.character, self.main.workspace, rows)
 
     def verdict_facts(self) -> dict[str, Any]:
         """What decides the evaluator's verdicts: its models by content, or the LLM."""

@@ -205,7 +205,10 @@ def test_an_llm_scores_rows_through_a_journal(project, apc, server, tmp_path):
         sum(c["satisfaction"] for c in first["constraints"]), abs=1e-4
     )
     assert "asked: 4 requests" in err
-    assert apc("score", "rows.jsonl", *options)[0] == 0 and server.requests == 4
+    assert "score, judge_relevance: about 2 requests" in err
+    assert "score, judge_nli: about 2 requests" in err and "estimate: about 4 requests" in err
+    code, _, err = apc("score", "rows.jsonl", *options)
+    assert code == 0 and server.requests == 4 and "requests, price" not in err
 
 
 def test_a_row_without_a_verdict_keeps_its_place(project, apc, faulty, tmp_path):

@@ -63,6 +63,10 @@ class ScoreCommand:
         with opened(file) as files, _rejects(skip_bad) as rejects:
             rows = score.Rows(files, rejects.add)
             count = rows.check()
+            if self._by_llm:
+                resolved = (item for item in map(self._resolved, rows) if item.error is None)
+                for line in self._shop.scoring_estimate(resolved):
+                    self._shop.progress.say(line)
             run = lambda: self._run_name([f.digest() for f in files], explain)  # noqa: E731
             try:
                 with sink(output, run) as target:
@@ -113,6 +117,7 @@ class ScoreCommand:
     ) -> Callable[[Iterable["Shard"]], Iterator["Scored"]]:
         from apc_cli.models import engines
         from apc_cli.models.devices import pick_device
+        from apc_cli.models.ray_engine import on_ray
 
         if self._by_llm:
             return engines.one_by_one(self._shop.evaluator, explain)
@@ -122,7 +127,7 @@ class ScoreCommand:
             place = Path(output).parent if output != "-" else Path.cwd()
             spool = place / f".{Path(output).name}.spool"
             workers = max(spread.gpus, spread.workers)
-            return engines.on_ray(recipe, workers, device.type, spool)
+            return on_ray(recipe, workers, device.type, spool)
         if spread.gpus:
             return engines.in_processes(recipe, engines.gpus(spread.gpus))
         if spread.workers > 1:

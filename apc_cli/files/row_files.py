@@ -11,10 +11,11 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import date, datetime, time
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -36,10 +37,10 @@ Placed = tuple[str, dict[str, Any] | DataError]
 
 
 class RowFile:
-    """One file of rows that can be read again and again."""
+    """One file of rows that can be read again and again; it is open only while it is read."""
 
-    def __init__(self, name: str, stream: BinaryIO) -> None:
-        self.name, self._stream = name, stream
+    def __init__(self, name: str, open_it: Callable[[], AbstractContextManager[BinaryIO]]) -> None:
+        self.name, self._open = name, open_it
 
     def rows(self, hint: str) -> Iterator[Placed]:
         """Every row with its place; `hint` says what a row is.
@@ -47,17 +48,24 @@ class RowFile:
         Raises:
             DataError: nothing further can be read after a row, or from the start.
         """
-        self._stream.seek(0)
         try:
-            with ExitStack() as stack:
-                yield from self._parsed(_unpacked(self._stream, stack), hint)
+            with self._opened() as stream, ExitStack() as stack:
+                yield from self._parsed(_unpacked(stream, stack), hint)
         except (gzip.BadGzipFile, zlib.error, zstd.ZstdError, EOFError) as error:
             raise DataError(f"{self.name} is damaged: {error}", "copy or pack it again") from None
+        except OSError as error:
+            raise DataError(f"{self.name} cannot be read: {_first_line(error)}") from None
 
     def digest(self) -> str:
         """The SHA-256 of the bytes as they are."""
-        self._stream.seek(0)
-        return hashlib.file_digest(self._stream, "sha256").hexdigest()
+        with self._opened() as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        with self._open() as stream:
+            stream.seek(0)
+            yield stream
 
     def _parsed(self, stream: BinaryIO, hint: str) -> Iterator[Placed]:
         start = stream.read(4)
@@ -78,42 +86,53 @@ def opened(where: str) -> Iterator[list[RowFile]]:
         ConfigError: it does not exist.
         DataError: it cannot be read, or is a directory without such files.
     """
-    with ExitStack() as stack:
-        if where == "-":
-            yield [RowFile("stdin", stack.enter_context(jsonl.copied(sys.stdin.buffer)))]
-        elif "://" in where:
-            yield [RowFile(n, stack.enter_context(s)) for n, s in _remote(where)]
-        elif Path(where).is_dir():
-            paths = [p for p in sorted(Path(where).iterdir()) if _has_rows(p.name)]
-            if not paths:
-                kinds = ", ".join(_SUFFIXES)
-                raise DataError(f"{where} is a directory without rows", f"in it: {kinds} files")
-            yield [RowFile(str(p), stack.enter_context(jsonl.open_source(p))) for p in paths]
-        else:
-            yield [RowFile(where, stack.enter_context(jsonl.open_source(Path(where))))]
+    if where == "-":
+        with jsonl.copied(sys.stdin.buffer) as copy:
+            yield [RowFile("stdin", lambda: nullcontext(copy))]
+    elif "://" in where:
+        yield _remote(where)
+    elif Path(where).is_dir():
+        paths = [p for p in sorted(Path(where).iterdir()) if _has_rows(p.name)]
+        if not paths:
+            kinds = ", ".join(_SUFFIXES)
+            raise DataError(f"{where} is a directory without rows", f"in it: {kinds} files")
+        yield [RowFile(str(path), partial(jsonl.open_source, path)) for path in paths]
+    else:
+        with jsonl.open_source(Path(where)) as stream:  # once: it may be a pipe
+            yield [RowFile(where, lambda: nullcontext(stream))]
 
 
 def _has_rows(name: str) -> bool:
     return any(name.lower().endswith(kind + packed) for kind in _SUFFIXES for packed in _PACKED)
 
 
-def _remote(uri: str) -> Iterator[tuple[str, BinaryIO]]:
-    """(name, file) of a URI that pyarrow knows; its credentials come from the environment."""
+def _remote(uri: str) -> list[RowFile]:
+    """The files of a URI that pyarrow knows; its credentials come from the environment."""
     from pyarrow import ArrowInvalid, fs  # noqa: PLC0415 - only for remote files
 
     try:
         system, path = fs.FileSystem.from_uri(uri)
-        found = system.get_file_info(path)
+        [found] = system.get_file_info([path])
+        names = [path]
         if found.type == fs.FileType.Directory:
             listed = system.get_file_info(fs.FileSelector(path))
             names = sorted(f.path for f in listed if f.is_file and _has_rows(f.base_name))
-        else:
-            names = [path]
-        for name in names:
-            yield name, io.BufferedReader(system.open_input_file(name))
     except (OSError, ArrowInvalid) as error:
-        reason = str(error).split("\n")[0]
+        reason = _first_line(error)
         raise ConfigError(f"{uri} cannot be opened: {reason}", "check the address") from None
+    if found.type == fs.FileType.NotFound:
+        raise ConfigError(f"{uri} does not exist", "check the address")
+    if not names:
+        raise DataError(f"{uri} is a folder without rows", f"in it: {', '.join(_SUFFIXES)} files")
+    return [RowFile(name, lambda name=name: _remote_file(system, name)) for name in names]
+
+
+def _remote_file(system: Any, name: str) -> BinaryIO:
+    return io.BufferedReader(system.open_input_file(name))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]
 
 
 def _unpacked(stream: BinaryIO, stack: ExitStack) -> BinaryIO:

@@ -1,10 +1,9 @@
-"""Where shards of rows are scored: in this process, in several, or on a Ray cluster.
+"""Where shards of rows are scored: in this process or in several; ray_engine.py has clusters.
 
 All give the same scores to the last bit: a shard is scored from nothing, and shards are fixed by
 the order of the rows.
 """
 
-import json
 import multiprocessing
 import os
 from collections import deque
@@ -13,8 +12,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,6 +27,9 @@ from apc_cli.records import Item
 Shard = Sequence[Item]
 Scored = tuple[list[dict[str, Any]], int]
 """The rows of a shard with their scores, and how many inputs were too long for the models."""
+
+
+_Given, _Made = TypeVar("_Given"), TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def in_process(
 ) -> Callable[[Iterable[Shard]], Iterator[Scored]]:
     """One model in this process; on a GPU, one shard is tokenised while another is judged."""
     scorer = recipe.scorer(device)
-    threads = threads or (2 if pick_device(device).type == "cuda" else 1)
+    threads = threads or _threads(pick_device(device).type)
     if threads == 1:
         return one_by_one(scorer, recipe.explain)
 
@@ -92,6 +94,16 @@ def in_process(
                 seen = now
 
     return run
+
+
+def _threads(kind: str) -> int:
+    """How many shards a process has under way, by the kind of its device."""
+    return 2 if kind == "cuda" else 1
+
+
+def load(kind: str) -> int:
+    """How many shards a process is given at once: on a GPU, where it waits between loads, some."""
+    return 4 if kind == "cuda" else 1
 
 
 def one_by_one(
@@ -126,8 +138,10 @@ def in_processes(
         cores = max(1, (os.cpu_count() or 1) // len(devices))
         start = (recipe, free, cores)
         pool = ProcessPoolExecutor(len(devices), context, _start_worker, start)
+        loads = _chunks(shards, load(torch.device(devices[0]).type))
         try:
-            yield from in_order(pool, _work, shards, 3 * len(devices))
+            for scored in in_order(pool, _work, loads, 3 * len(devices)):
+                yield from scored
         except BrokenProcessPool:
             raise ApcError(
                 "a scoring process died", "out of memory? give fewer --workers or a smaller model"
@@ -138,61 +152,26 @@ def in_processes(
     return run
 
 
-def on_ray(
-    recipe: Recipe, workers: int, device: str, spool: Path
-) -> Callable[[Iterable[Shard]], Iterator[Scored]]:
-    """Actors of a Ray cluster: the one of $RAY_ADDRESS, else one on this machine.
-
-    Shards go to `spool`, a file that every machine of the cluster must see; Ray Data moves the
-    places of the shards there, and the scored rows back.
-
-    Raises:
-        ConfigError: Ray is not installed.
-    """
-    try:
-        import ray  # noqa: PLC0415 - an optional extra
-        from ray.data import ActorPoolStrategy, DataContext  # noqa: PLC0415
-    except ImportError:
-        raise ConfigError("--engine ray needs Ray", "pip install 'apc-cli[ray]'") from None
-
-    def run(shards: Iterable[Shard]) -> Iterator[Scored]:
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, logging_level="error")
-        context = DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
-        places = list(_spool(shards, spool))
-        made = ray.data.from_items(places, override_num_blocks=len(places)).map_batches(
-            _RayWorker,
-            fn_constructor_args=(recipe, device),
-            batch_size=1,
-            compute=ActorPoolStrategy(size=workers),
-            num_gpus=1 if device == "cuda" else 0,
-            num_cpus=1,
-        )
-        try:
-            for answer in made.iter_rows():
-                yield json.loads(answer["rows"]), int(answer["truncated"])
-        finally:
-            spool.unlink(missing_ok=True)
-
-    return run
-
-
 def in_order(
-    pool: Executor, work: Callable[[Shard], Scored], shards: Iterable[Shard], ahead: int
-) -> Iterator[Scored]:
-    """The results in the order of the shards, of which at most `ahead` are under way."""
-    waiting: deque[Future[Scored]] = deque()
-    for shard in shards:
-        waiting.append(pool.submit(work, shard))
+    pool: Executor, work: Callable[[_Given], _Made], given: Iterable[_Given], ahead: int
+) -> Iterator[_Made]:
+    """The results in the order of what was given, of which at most `ahead` are under way."""
+    waiting: deque[Future[_Made]] = deque()
+    for one in given:
+        waiting.append(pool.submit(work, one))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-_worker: tuple[Scorer, bool] | ApcError
+def _chunks(shards: Iterable[Shard], size: int) -> Iterator[list[Shard]]:
+    rest = iter(shards)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+_worker: Callable[[Iterable[Shard]], Iterator[Scored]] | ApcError
 """What this process scores with, or why it cannot; set once, when the process starts."""
 
 
@@ -202,38 +181,12 @@ def _start_worker(recipe: Recipe, free: Any, cores: int) -> None:
     if device == "cpu":
         torch.set_num_threads(cores)
     try:
-        _worker = recipe.scorer(device), recipe.explain
+        _worker = in_process(recipe, device)
     except ApcError as error:
         _worker = error
 
 
-def _work(shard: Shard) -> Scored:
+def _work(shards: Sequence[Shard]) -> list[Scored]:
     if isinstance(_worker, ApcError):
         raise _worker
-    return score_shard(_worker[0], shard, _worker[1])
-
-
-class _RayWorker:
-    """An actor: takes places in the spool, gives scored rows as JSON text."""
-
-    def __init__(self, recipe: Recipe, device: str) -> None:
-        self._scorer, self._explain = recipe.scorer(device), recipe.explain
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        [path], [start], [size] = (batch[key].tolist() for key in ("path", "start", "size"))
-        with open(path, "rb") as spool:
-            spool.seek(start)
-            fields = json.loads(spool.read(size))
-        shard = [Item(row, who, tuple(told), error) for row, who, told, error in fields]
-        rows, truncated = score_shard(self._scorer, shard, self._explain)
-        return {"rows": [json.dumps(rows)], "truncated": [truncated]}
-
-
-def _spool(shards: Iterable[Shard], path: Path) -> Iterator[dict[str, Any]]:
-    """Writes the shards behind one another, and gives each one's place."""
-    with path.open("wb") as spool:
-        for shard in shards:
-            start = spool.tell()
-            fields = [(i.row, i.character, i.statements, i.error) for i in shard]
-            spool.write(json.dumps(fields).encode())
-            yield {"path": str(path.absolute()), "start": start, "size": spool.tell() - start}
+    return list(_worker(shards))

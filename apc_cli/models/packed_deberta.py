@@ -12,8 +12,8 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_p
 
 from apc_cli.models.packing import PackedBatch
 
-_REACH = 4096
-"""Distances that the table of slots has on either side."""
+_REACH = 576
+"""Distances that tables have on either side: a text has 512 tokens, and a tile looks past it."""
 
 
 def can_read(config: Any) -> bool:
@@ -35,8 +35,8 @@ class PackedDeberta:
         self._heads = config.num_attention_heads
         with torch.no_grad():
             relative = encoder.get_rel_embedding()
-            self._layers = [_prepared(layer, relative) for layer in encoder.layer]
-        self._slots = _slots(encoder, relative.shape[0]).to(model.device)
+            by_distance = relative[_slots(encoder, relative.shape[0]).to(model.device)]
+            self._layers = [_prepared(layer, by_distance) for layer in encoder.layer]
         self._epsilon = config.layer_norm_eps
         self._normed: Callable[..., Tensor] = _add_and_norm
         on_gpu = model.device.type == "cuda" and importlib.util.find_spec("triton")
@@ -50,14 +50,13 @@ class PackedDeberta:
 
     def logits(self, batch: PackedBatch) -> Tensor:
         states = self._embed(batch)
-        starts = batch.offsets[:-1].long()
-        for number, layer in enumerate(self._layers, start=1):
+        starts, longest = batch.offsets[:-1].long(), max(batch.lengths)
+        for layer in self._layers:
+            last = layer is self._layers[-1]  # where only each text's first token is classified
             qkv = F.linear(states, *layer["qkv"])
-            attended = self._attend(
-                qkv, *layer["positions"], self._slots, batch.offsets, max(batch.lengths),
-                self._heads,
-            )  # fmt: skip
-            if number == len(self._layers):  # only each text's first token is classified
+            wanted = 1 if last else longest
+            attended = self._attend(qkv, *layer["distances"], batch.offsets, wanted, self._heads)
+            if last:
                 attended, states = attended[starts], states[starts]
             mixed = F.linear(attended, *layer["out"])
             middle = self._normed(mixed, states, *layer["norm"], self._epsilon)
@@ -76,51 +75,54 @@ class PackedDeberta:
         )[0]
 
 
-def _prepared(layer: nn.Module, relative: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """A layer's weights and biases, with one matrix for queries, keys and values."""
+def _prepared(layer: nn.Module, by_distance: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """A layer's weights and biases, with one matrix for queries, keys and values.
+
+    Its "distances" are keys and queries (heads, 2 * _REACH, size) of the distances from -_REACH on.
+    """
     own, after = layer.attention.self, layer.attention.output
     three = (own.query_proj, own.key_proj, own.value_proj)
     pairs = {
         "out": after.dense, "norm": after.LayerNorm, "wide": layer.intermediate.dense,
         "narrow": layer.output.dense, "last norm": layer.output.LayerNorm,
     }  # fmt: skip
+    keys, queries = (
+        projection(by_distance).unflatten(1, (own.num_attention_heads, -1)).transpose(0, 1)
+        for projection in (own.key_proj, own.query_proj)
+    )
     return {name: (module.weight, module.bias) for name, module in pairs.items()} | {
         "qkv": (torch.cat([m.weight for m in three]), torch.cat([m.bias for m in three])),
-        "positions": (own.key_proj(relative).contiguous(), own.query_proj(relative).contiguous()),
+        "distances": (keys.contiguous(), queries.contiguous()),
     }
 
 
 def _slots(encoder: Any, count: int) -> Tensor:
-    """int32: the row of the relative embeddings for distance d, at d + _REACH."""
+    """The row of the relative embeddings for each distance from -_REACH to _REACH - 1."""
     distance = torch.arange(-_REACH, _REACH)
     if encoder.position_buckets > 0:
         distance = make_log_bucket_position(
             distance, encoder.position_buckets, encoder.max_relative_positions
         ).long()
-    return (distance + count // 2).clamp(0, count - 1).int()
+    return (distance + count // 2).clamp(0, count - 1)
 
 
 def _attend_each(
-    qkv: Tensor, keys: Tensor, queries: Tensor, slots: Tensor, offsets: Tensor,
-    longest: int, heads: int,
-) -> Tensor:  # fmt: skip
-    """What `deberta_kernel.attend` computes, one text at a time, on any device."""
+    qkv: Tensor, keys: Tensor, queries: Tensor, offsets: Tensor, wanted: int, heads: int
+) -> Tensor:
+    """What `deberta_kernel.attend` computes, one text at a time, on any device; all rows of it."""
     width = qkv.shape[1] // 3
-    size = width // heads
-
-    def by_head(rows: Tensor) -> Tensor:
-        return rows.view(len(rows), heads, size).transpose(0, 1)
-
-    far_keys, far_queries = by_head(keys), by_head(queries)
+    size, reach = width // heads, keys.shape[1] // 2
     parts = []
     for start, end in pairwise(offsets.tolist()):
-        query, key, value = (by_head(part) for part in qkv[start:end].split(width, dim=1))
+        query, key, value = (
+            part.unflatten(1, (heads, size)).transpose(0, 1)
+            for part in qkv[start:end].split(width, dim=1)
+        )
         place = torch.arange(end - start, device=qkv.device)
-        slot = slots[place[:, None] - place[None, :] + len(slots) // 2].long()
-        slot = slot.expand(heads, -1, -1)
+        distance = (place[:, None] - place[None, :] + reach).expand(heads, -1, -1)
         score = query @ key.transpose(1, 2)
-        score = score + (query @ far_keys.transpose(1, 2)).gather(2, slot)
-        mirrored = (key @ far_queries.transpose(1, 2)).gather(2, slot.transpose(1, 2))
+        score = score + (query @ keys.transpose(1, 2)).gather(2, distance)
+        mirrored = (key @ queries.transpose(1, 2)).gather(2, distance.transpose(1, 2))
         score = (score + mirrored.transpose(1, 2)) / (3 * size) ** 0.5
         mixed = score.softmax(-1) @ value
         parts.append(mixed.transpose(0, 1).reshape(end - start, width))

@@ -6,7 +6,7 @@ variable-length attention that PyTorch has.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface
 
+from apc_cli.models import cpu_attention
 from apc_cli.models.token_batches import Ids, to_device
 
 _ATTENTION = "apc_packed"
@@ -97,8 +98,15 @@ def _attend(
         longest = max(packed.lengths)
         out = varlen_attn(*heads, packed.offsets, packed.offsets, longest, longest)
         return out[None], None
-    parts = [
-        F.scaled_dot_product_attention(*(t[:, :, start:end] for t in (query, key, value)))
-        for start, end in pairwise(accumulate(packed.lengths, initial=0))
-    ]
-    return torch.cat(parts, dim=2).transpose(1, 2), None
+    parts, start = [], 0
+    for length, run in groupby(packed.lengths):  # texts of one length lie side by side
+        end = start + length * len(list(run))
+        one, two, three = (
+            tensor[0, :, start:end].unflatten(1, (-1, length)).transpose(0, 1)
+            for tensor in (query, key, value)
+        )
+        half = query.dtype == torch.bfloat16
+        attend = cpu_attention.attend if half else F.scaled_dot_product_attention
+        parts.append(attend(one, two, three).transpose(1, 2).flatten(0, 1))
+        start = end
+    return torch.cat(parts)[None], None

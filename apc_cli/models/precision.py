@@ -12,10 +12,13 @@ from apc_cli.models.devices import native_formats
 from apc_cli.models.networks import FlatClassifier
 from apc_cli.models.packed_deberta import PackedDeberta, can_read
 from apc_cli.models.packing import PackedBert, PackedClassifier
+from apc_cli.models.prepacked import prepack
 from apc_cli.prompts import Prompt, nli_text, relevance_text
 
 TOLERANCE = 0.03
 """The largest difference in any probability that a faster format may make."""
+
+_ALIKE = ("bert", "roberta", "xlm-roberta")
 
 _STATEMENTS = (
     "Mara is a baker in Lund.",
@@ -56,9 +59,13 @@ def agrees(found: np.ndarray, exact: np.ndarray) -> bool:
 
 
 def _network(model: Any, tokenizer: Any) -> FlatClassifier:
-    """Without padding on a GPU, where half precision has the kernels for it."""
-    fast = model.device.type == "cuda" and model.dtype in (torch.float16, torch.bfloat16)
-    return FlatClassifier(model, tokenizer, packed=packed_classifier(model) if fast else None)
+    """Without padding in half precision, where the device has the kernels for it."""
+    if model.dtype not in (torch.float16, torch.bfloat16):
+        return FlatClassifier(model, tokenizer)
+    kinds = _ALIKE if model.device.type == "cpu" else (*_ALIKE, "deberta-v2")
+    packed = packed_classifier(model) if model.config.model_type in kinds else None
+    prepack(model.base_model)
+    return FlatClassifier(model, tokenizer, packed=packed)
 
 
 def packed_classifier(model: Any) -> PackedClassifier | None:
@@ -69,7 +76,7 @@ def packed_classifier(model: Any) -> PackedClassifier | None:
     kind = model.config.model_type
     if kind == "deberta-v2" and can_read(model.config):
         return PackedDeberta(model)
-    if kind in ("bert", "roberta", "xlm-roberta") and not model.config.is_decoder:
+    if kind in _ALIKE and not model.config.is_decoder:
         return PackedBert(model)
     return None
 

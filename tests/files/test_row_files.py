@@ -3,6 +3,14 @@
 import gzip
 import io
 import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import suppress
 from datetime import datetime
 
 import pyarrow as pa
@@ -32,7 +40,7 @@ def as_parquet(rows):
 
 
 def read(name, data):
-    return [row for _, row in RowFile(name, io.BytesIO(data)).rows("hint")]
+    return [row for _, row in RowFile(name, lambda: io.BytesIO(data)).rows("hint")]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,7 @@ def read(name, data):
     ],
 )
 def test_every_format_gives_the_same_rows_twice(name, data):
-    file = RowFile(name, io.BytesIO(data))
+    file = RowFile(name, lambda: io.BytesIO(data))
     for _ in range(2):
         assert [row for _, row in file.rows("hint")] == ROWS
     assert len(file.digest()) == 64
@@ -81,12 +89,12 @@ def test_damage_is_an_error(name, data, said):
 
 
 def test_a_bad_record_takes_the_place_of_its_row():
-    file = RowFile("f.csv", io.BytesIO(b"query,statements\nq\nq,[\nq,\n"))
+    file = RowFile("f.csv", lambda: io.BytesIO(b"query,statements\nq\nq,[\nq,\n"))
     found = list(file.rows("hint"))
     assert [place for place, _ in found] == ["f.csv line 2", "f.csv line 3", "f.csv line 4"]
     assert "more or fewer cells" in str(found[0][1]) and "must be JSON" in str(found[1][1])
     assert found[2][1] == {"query": "q"}
-    found = list(RowFile("f", io.BytesIO(b'{"a": 1}\n{"a"\n{"a": 2}\n')).rows("hint"))
+    found = list(RowFile("f", lambda: io.BytesIO(b'{"a": 1}\n{"a"\n{"a": 2}\n')).rows("hint"))
     assert found[0][1] == {"a": 1} and found[2][1] == {"a": 2}
     assert isinstance(found[1][1], DataError) and "line 2" in str(found[1][1])
 
@@ -106,3 +114,69 @@ def test_a_directory_is_its_files_in_order(tmp_path):
     for missing in ("none.jsonl", "file:///none/none.jsonl", "what://x/y"):
         with pytest.raises(ConfigError), opened(missing):
             pass
+
+
+def test_more_files_than_may_be_open_at_once(tmp_path):
+    for number in range(100):
+        (tmp_path / f"{number:03}.jsonl").write_text(f'{{"n": {number}}}\n')
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20, hard))
+    try:
+        with opened(str(tmp_path)) as files:
+            for _ in range(2):
+                found = [row["n"] for file in files for _, row in file.rows("hint")]
+                assert found == list(range(100))
+            assert len({file.digest() for file in files}) == 100
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_file_that_goes_away_is_one_line(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"n": 1}\n')
+    with opened(str(tmp_path)) as files:
+        path.unlink()
+        with pytest.raises(ConfigError, match="does not exist"):
+            list(files[0].rows("hint"))
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An S3 server with two files of rows, and a way to it in the environment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(["moto_server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    where = f"http://127.0.0.1:{port}"
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "y"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_ENDPOINT_URL", where),
+    ):
+        monkeypatch.setenv(name, value)
+    try:
+        for _ in range(300):
+            with suppress(OSError), urllib.request.urlopen(where):
+                break
+            time.sleep(0.1)
+        for path, data in (("", b""), ("/in/a.jsonl.gz", gzip.compress(LINES)), ("/in/b.csv", CSV)):
+            asked = urllib.request.Request(f"{where}/rows{path}", data, method="PUT")
+            asked.add_header("Content-Type", "application/octet-stream")
+            urllib.request.urlopen(asked).close()
+        yield "s3://rows"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.skipif(not shutil.which("moto_server"), reason="pip install 'moto[server]'")
+def test_s3(bucket):
+    with opened(f"{bucket}/in") as files:
+        assert [file.name for file in files] == ["rows/in/a.jsonl.gz", "rows/in/b.csv"]
+        for _ in range(2):
+            assert [row for file in files for _, row in file.rows("hint")] == ROWS + ROWS
+    with opened(f"{bucket}/in/b.csv") as [file]:
+        assert [row for _, row in file.rows("hint")] == ROWS
+    with pytest.raises(ConfigError, match="does not exist"), opened(f"{bucket}/none"):
+        pass

@@ -11,7 +11,9 @@ import pytest
 
 from apc_cli.errors import ApcError
 from apc_cli.files.scored_files import as_lines
-from apc_cli.models.engines import Recipe, in_process, in_processes, on_ray
+from apc_cli.models import engines
+from apc_cli.models.engines import Recipe, in_process, in_processes
+from apc_cli.models.ray_engine import on_ray
 from apc_cli.records import Item
 
 SHARDS = 7
@@ -65,8 +67,9 @@ def output(engine):
     return b"".join(as_lines(rows) for rows, _ in found)
 
 
-@pytest.mark.parametrize("kind", ["decoder", "classifier"])
-def test_two_processes_give_the_bytes_of_one(recipes, kind):
+@pytest.mark.parametrize(("kind", "load"), [("decoder", 1), ("classifier", 3)])
+def test_two_processes_give_the_bytes_of_one(recipes, kind, load, monkeypatch):
+    monkeypatch.setattr(engines, "load", lambda device: load)
     alone = output(in_process(recipes[kind], "cpu"))
     assert output(in_processes(recipes[kind], ["cpu", "cpu"])) == alone
     rows = [json.loads(line) for line in alone.splitlines()]

@@ -40,7 +40,7 @@ def lines(*rows):
 
 def checked(content):
     data = content if isinstance(content, bytes) else content.encode()
-    rows = score.Rows([RowFile("f", io.BytesIO(data))])
+    rows = score.Rows([RowFile("f", lambda: io.BytesIO(data))])
     return rows, rows.check()
 
 
