@@ -165,6 +165,8 @@ class WarmUp(Section):
 class Dpo(Section):
     """Preference pairs and their optimisation.
 
+    `micro_batch_size` pairs of a batch are read at once: `auto` is what fits into the GPU's memory.
+
     A reply with a flaw of `guards` is never chosen, only rejected. Before each query stand none to
     `history_turns` exchanges about other queries. Each of `rounds` samples with the adapter of the
     one before and trains it further. With a `held_out_share` of the queries, training stops once
@@ -193,7 +195,7 @@ class Dpo(Section):
     lora_rank: Positive = 128
     lora_alpha: Positive = 8
     batch_size: Positive = 8
-    micro_batch_size: Positive = 1
+    micro_batch_size: Positive | Literal["auto"] = "auto"
     sft_weight: Annotated[float, Field(ge=0)] = 0
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """How a step tells that it is getting on, without knowing of a terminal."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -19,3 +20,18 @@ class Progress(Protocol):
 
     def say(self, text: str) -> None:
         """A line for the user."""
+
+
+class Silence:
+    """A Progress, and a Task of it, for those who have nothing to tell."""
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator["Silence"]:
+        """Itself."""
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""

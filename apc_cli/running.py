@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apc_cli.models import ranks
 from apc_cli.pipeline import Stage
 from apc_cli.prompts import interview_questions
 from apc_cli.records import (
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from apc_cli.steps.train_discriminators import Labelled
 
 
+_TOGETHER = {"warm-up", "build-dpo", "dpo"}
+"""Stages in which all processes of a run take part."""
+
+
 def run_stage(shop: Workshop, stage: Stage, fingerprint: str) -> Summary:
     """Runs one stage; its artifacts are in the workspace afterwards."""
     name, _, number = stage.name.partition(ROUND)
@@ -41,7 +46,9 @@ def run_stage(shop: Workshop, stage: Stage, fingerprint: str) -> Summary:
         "grpo": _grpo,
         "evaluation": _evaluation,
     }
-    if not shop.uses_llm:
+    if name in _TOGETHER and not ranks.own():
+        ranks.call(stage.name, fingerprint)
+    if ranks.own() or not shop.uses_llm:
         return runners[name](shop, fingerprint)
     with shop.teaching.stage(stage.name) as account:
         summary = account.added_to(runners[name](shop, fingerprint))

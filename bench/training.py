@@ -110,7 +110,9 @@ def main() -> None:
         batch = next(iter(made.get_train_dataloader()))
         made.model.train()
         plain = [step(made, batch, contextlib.nullcontext()) for _ in range(options.repeat + 1)][1:]
-        ours = [step(made, batch, lean(made, pairs=dpo)) for _ in range(options.repeat + 1)][1:]
+        ours = [step(made, batch, lean(made.model, pairs=dpo)) for _ in range(options.repeat + 1)][
+            1:
+        ]
         before, after = (min(seconds for seconds, _ in runs) for runs in (plain, ours))
         expected, gradient = plain[0][1], ours[0][1]
         apart = float((gradient - expected).norm() / expected.norm())

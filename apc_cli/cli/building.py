@@ -18,6 +18,7 @@ from apc_cli.cli.options import (
     WorkspaceRoot,
     build,
     check_failed,
+    check_team,
     console,
     limited,
     workshop,
@@ -72,18 +73,29 @@ def train(
     algorithm: Annotated[
         str | None, typer.Option(help="dpo (preference pairs) or grpo (online RL)")
     ] = None,
+    num_gpus: Annotated[
+        int, typer.Option("--num-gpus", min=1, help="train on so many GPUs of this machine")
+    ] = 1,
     force: Force = False,
     dry_run: DryRun = False,
     max_cost: MaxCost = None,
     max_requests: MaxRequests = None,
 ) -> None:
     """Build everything that is missing, train the adapter, compare before and after."""
+    from apc_cli.cli.team import help_along, launch
     from apc_cli.commands.building import show_evaluation
+    from apc_cli.models import ranks
 
     settings = limited(settings, max_cost, max_requests)
     chosen = [f"algorithm={algorithm}"] if algorithm else []
     shop = workshop(character, config, profile, workspace, [*settings, *chosen])
+    check_team(shop, max(num_gpus, ranks.count()))
+    if num_gpus > 1 and ranks.count() == 1 and not dry_run:
+        raise typer.Exit(launch(num_gpus))
+    if ranks.own():
+        return help_along(shop)
     build(shop, "evaluation", [shop.algorithm] if force else [], dry_run)
+    ranks.call()
     if not dry_run:
         show_evaluation(shop, console())
     check_failed(shop)

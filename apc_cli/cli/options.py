@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apc_cli.errors import ConfigError
+
 if TYPE_CHECKING:
     from apc_cli.config import Configuration
     from apc_cli.workshop import Workshop
@@ -69,6 +71,20 @@ def limited(
     """The settings with the limits of this run."""
     limits = {"teacher.max_cost": max_cost, "teacher.max_requests": max_requests}
     return [*(settings or ()), *(f"{key}={v}" for key, v in limits.items() if v is not None)]
+
+
+def check_team(shop: "Workshop", processes: int) -> None:
+    """Raises ConfigError where so many processes cannot train together."""
+    character = shop.character
+    if processes > 1 and character.algorithm == "grpo":
+        raise ConfigError("GRPO trains on one GPU", "leave --num-gpus out, or use --algorithm dpo")
+    batches = [character.dpo.batch_size, *([character.warm_up.batch_size] * bool(shop.start))]
+    if any(batch % processes for batch in batches):
+        raise ConfigError(
+            f"a batch of {min(batches, key=lambda b: b % processes == 0)} cannot be divided among "
+            f"{processes} GPUs",
+            "set dpo.batch_size and warm_up.batch_size to multiples of it",
+        )
 
 
 def check_failed(shop: "Workshop") -> None:

@@ -3,10 +3,12 @@
 import torch
 
 from apc_cli.errors import ConfigError
+from apc_cli.models import ranks
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one, else the CPU."""
+    """`auto` is a GPU where there is one, else the CPU; processes have a GPU each."""
+    ranks.join()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -6,9 +6,12 @@ from pathlib import Path
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from apc_cli.models import trainers
+from apc_cli.models import ranks, trainers
 from apc_cli.models.lean_training import lean
+from apc_cli.models.packed_pairs import Branches
 from apc_cli.models.role_player import RolePlayer
+from apc_cli.models.training_plans import Plan
+from apc_cli.models.within_memory import train_within_memory
 from apc_cli.progress import Progress
 from apc_cli.records import Message
 
@@ -32,17 +35,30 @@ def upload_experience(
         }
         for conversation, reply in dialogues
     ]
-    config = SFTConfig(
-        **trainers.common_arguments(
-            player, checkpoints, epochs=epochs, learning_rate=learning_rate, seed=seed
-        ),
-        per_device_train_batch_size=batch_size,
-    )
-    trainer = SFTTrainer(
-        model=player.model,
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=player.tokenizer,
-    )
-    with lean(trainer, pairs=False):
-        trainers.run(trainer, checkpoints, "Experience upload (SFT)", progress)
+
+    def attempt(plan: Plan) -> None:
+        config = SFTConfig(
+            **trainers.common_arguments(
+                player, checkpoints, epochs=epochs, learning_rate=learning_rate, seed=seed,
+                recompute=plan.recompute,
+            ),
+            per_device_train_batch_size=plan.rows,
+            gradient_accumulation_steps=ranks.share(batch_size) // plan.rows,
+        )  # fmt: skip
+        trainer = SFTTrainer(
+            model=player.model,
+            args=config,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=player.tokenizer,
+        )
+        with lean(trainer.model, pairs=False):
+            trainers.run(trainer, checkpoints, "Experience upload (SFT)", progress)
+
+    longest = max((_tokens(player, *dialogue) for dialogue in dialogues), key=lambda row: row.size)
+    train_within_memory(player, batch_size, batch_size, longest, attempt, checkpoints, progress)
+
+
+def _tokens(player: RolePlayer, conversation: Sequence[Message], reply: str) -> Branches:
+    texts = (player.prompt_text(conversation), reply + player.tokenizer.eos_token)
+    prompt, answer = player.tokenizer(list(texts), add_special_tokens=False).input_ids
+    return Branches(prompt, answer, [])

@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import EarlyStoppingCallback
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig
 
 from apc_cli.errors import ApcError, DataError
-from apc_cli.models import trainers
+from apc_cli.models import ranks, trainers
+from apc_cli.models.dpo_trainer import LeanDpoTrainer
 from apc_cli.models.lean_training import lean
+from apc_cli.models.packed_pairs import Branches
 from apc_cli.models.role_player import RolePlayer
+from apc_cli.models.training_plans import Plan
+from apc_cli.models.within_memory import train_within_memory
 from apc_cli.progress import Progress
 from apc_cli.records import PreferencePair
 
@@ -23,6 +27,7 @@ from apc_cli.records import PreferencePair
 class PreferenceSettings:
     """DPO's own numbers; `sft_weight` adds the chosen replies' NLL, against drifting off.
 
+    `micro_batch_size` pairs are read at once; None: what a GPU's memory takes, and 1 on a CPU.
     With a `held_out_share` of the prompts, training stops early: see `config.Dpo`.
     """
 
@@ -30,7 +35,7 @@ class PreferenceSettings:
     epochs: float
     learning_rate: float
     batch_size: int
-    micro_batch_size: int
+    micro_batch_size: int | None
     sft_weight: float
     seed: int
     loss: str = "sigmoid"
@@ -55,45 +60,82 @@ def fit_preferences(
     Raises:
         ApcError: after training, the model's outputs are what they were.
     """
-    train, held_out = _split(pairs, settings.held_out_share, settings.seed)
-    micro = min(settings.micro_batch_size, settings.batch_size)
+    sides = _split(pairs, settings.held_out_share, settings.seed)
+    probe = player.prompt_text(pairs[0].prompt)
+    before = _next_token_logits(player, probe)
+    rows = [Dataset.from_list([_row(player, pair) for pair in side]) for side in sides if side]
+
+    def attempt(plan: Plan) -> LeanDpoTrainer:
+        if "ref" in player.model.peft_config:  # an attempt before ran out of memory
+            player.model.delete_adapter("ref")
+        trainer = _trainer(player, settings, checkpoints, plan, rows)
+        with lean(trainer.model, pairs=True):
+            trainer.add_references()
+            rows[:] = [trainer.train_dataset, trainer.eval_dataset][: len(rows)]
+            trainers.run(trainer, checkpoints, "DPO", progress)
+        return trainer
+
+    longest = max((_tokens(player, pair) for pair in pairs), key=lambda row: row.size)
+    trainer = train_within_memory(
+        player,
+        settings.batch_size,
+        settings.micro_batch_size,
+        longest,
+        attempt,
+        checkpoints,
+        progress,
+    )
+    if torch.equal(before, _next_token_logits(player, probe)):
+        raise ApcError("DPO changed the adapter but no output of the model")
+    return _accuracies(trainer, len(sides[1]))
+
+
+def _arguments(
+    player: RolePlayer,
+    settings: PreferenceSettings,
+    checkpoints: Path,
+    plan: Plan,
+    *,
+    holds_out: bool,
+) -> DPOConfig:
     losses = [settings.loss, "sft"] if settings.sft_weight else [settings.loss]
-    config = DPOConfig(
+    return DPOConfig(
         **trainers.common_arguments(
             player,
             checkpoints,
             epochs=settings.epochs,
             learning_rate=settings.learning_rate,
             seed=settings.seed,
+            recompute=plan.recompute,
         ),
-        **(trainers.best_epoch_arguments("eval_rewards/accuracies") if held_out else {}),
+        **(trainers.best_epoch_arguments("eval_rewards/accuracies") if holds_out else {}),
         beta=settings.beta,
-        per_device_train_batch_size=micro,
+        per_device_train_batch_size=plan.rows,
         per_device_eval_batch_size=1,  # trl averages over batches: exact only if all are equal
-        gradient_accumulation_steps=max(1, settings.batch_size // micro),
-        precompute_ref_log_probs=True,
+        gradient_accumulation_steps=max(1, ranks.share(settings.batch_size) // plan.rows),
         loss_type=losses,
         loss_weights=[1.0, settings.sft_weight] if settings.sft_weight else None,
         label_smoothing=settings.label_smoothing,
         f_divergence_type=settings.f_divergence,
     )
-    probe = player.prompt_text(pairs[0].prompt)
-    before = _next_token_logits(player, probe)
-    trainer = _LeanReferences(
+
+
+def _trainer(
+    player: RolePlayer,
+    settings: PreferenceSettings,
+    checkpoints: Path,
+    plan: Plan,
+    rows: Sequence[Dataset],
+) -> LeanDpoTrainer:
+    """`rows` are those to train on, and those held out if there are any."""
+    return LeanDpoTrainer(
         model=player.model,
-        args=config,
-        train_dataset=Dataset.from_list([_row(player, pair) for pair in train]),
-        eval_dataset=(
-            Dataset.from_list([_row(player, pair) for pair in held_out]) if held_out else None
-        ),
+        args=_arguments(player, settings, checkpoints, plan, holds_out=len(rows) > 1),
+        train_dataset=rows[0],
+        eval_dataset=rows[1] if len(rows) > 1 else None,
         processing_class=player.tokenizer,
-        callbacks=[EarlyStoppingCallback(settings.patience)] if held_out else None,
+        callbacks=[EarlyStoppingCallback(settings.patience)] if len(rows) > 1 else None,
     )
-    with lean(trainer, pairs=True):
-        trainers.run(trainer, checkpoints, "DPO", progress)
-    if torch.equal(before, _next_token_logits(player, probe)):
-        raise ApcError("DPO changed the adapter but no output of the model")
-    return _accuracies(trainer, len(held_out))
 
 
 def _split(
@@ -120,7 +162,7 @@ def _split(
     return sides
 
 
-def _accuracies(trainer: DPOTrainer, held_out: int) -> dict[str, Any]:
+def _accuracies(trainer: LeanDpoTrainer, held_out: int) -> dict[str, Any]:
     """The accuracy on held-out pairs by epoch, and which epoch was kept; nothing without any."""
     if not held_out:
         return {}
@@ -133,20 +175,19 @@ def _accuracies(trainer: DPOTrainer, held_out: int) -> dict[str, Any]:
     return {"held-out pairs": held_out, "held-out accuracy": by_epoch, "epoch kept": best}
 
 
-class _LeanReferences(DPOTrainer):
-    """Computes the reference's log-probabilities as training computes the policy's."""
-
-    def compute_ref_log_probs(self, model: Any, inputs: Any) -> Any:
-        with lean(self, pairs=True):
-            return super().compute_ref_log_probs(model, inputs)
-
-
 def _row(player: RolePlayer, pair: PreferencePair) -> dict[str, object]:
     return {
         "prompt": player.template_messages(pair.prompt),
         "chosen": list(pair.chosen),
         "rejected": list(pair.rejected),
     }
+
+
+def _tokens(player: RolePlayer, pair: PreferencePair) -> Branches:
+    """About the tokens of a pair: the template may add some."""
+    replies = [side[-1]["content"] for side in (pair.chosen, pair.rejected)]
+    texts = [player.prompt_text(pair.prompt), *(r + player.tokenizer.eos_token for r in replies)]
+    return Branches(*player.tokenizer(texts, add_special_tokens=False).input_ids)
 
 
 @torch.no_grad()

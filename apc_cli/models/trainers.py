@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,17 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from apc_cli.errors import ApcError
+from apc_cli.models import ranks
 from apc_cli.models.role_player import RolePlayer
 from apc_cli.progress import Progress, Task
 from apc_cli.workspace import digest, write_text
 
 COMPLETE = "complete.json"
 """Written into a checkpoint when all of it is on disk, with the digest of every file."""
+_LARGE = 2**29
+"""Bytes of trained weights from which on checkpoints are written seldom."""
+_SELDOM = 300.0
+"""Seconds between large checkpoints: a 7B model's takes longer to write than an epoch to train."""
 
 
 class ReportSteps(TrainerCallback):
@@ -34,8 +40,27 @@ class ReportSteps(TrainerCallback):
         self.seen = state.global_step
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Seals the checkpoint that was just written."""
+        """Seals the checkpoint once all have written theirs."""
+        ranks.gathered(None)
+        if ranks.own():
+            return
         seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+class SaveSeldom(TrainerCallback):
+    """Leaves out checkpoints that come too soon after the last one."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Asks the first process, so that all write the same ones."""
+        due = time.monotonic() - self._last >= self._seconds
+        control.should_save = control.should_save and ranks.first(due)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Counts from when it is written."""
+        self._last = time.monotonic()
 
 
 def seal(checkpoint: Path) -> None:
@@ -50,9 +75,15 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def common_arguments(
-    player: RolePlayer, folder: Path, *, epochs: float, learning_rate: float, seed: int
+    player: RolePlayer,
+    folder: Path,
+    *,
+    epochs: float,
+    learning_rate: float,
+    seed: int,
+    recompute: bool | None = None,
 ) -> dict[str, Any]:
-    """Arguments that SFTConfig and DPOConfig take alike."""
+    """Arguments that trl's configurations take alike; unless told, a GPU recomputes activations."""
     on_gpu = player.model.device.type == "cuda"
     return {
         "output_dir": str(folder),
@@ -63,7 +94,8 @@ def common_arguments(
         "data_seed": seed,
         "bf16": player.model.dtype == torch.bfloat16 or on_gpu,
         "use_cpu": not on_gpu,
-        "gradient_checkpointing": on_gpu,
+        "gradient_checkpointing": on_gpu if recompute is None else recompute,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "lr_scheduler_type": "linear",
         "logging_steps": 1,
         "logging_strategy": "steps",
@@ -72,6 +104,7 @@ def common_arguments(
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": on_gpu,
+        "ddp_find_unused_parameters": False,
     }
 
 
@@ -94,16 +127,36 @@ def run(trainer: Any, folder: Path, title: str, progress: Progress) -> None:
     """
     logging.getLogger("transformers").setLevel(logging.ERROR)
     before = _trainable_sum(trainer.model)
-    resume = last_checkpoint(folder)
+    resume = ranks.first(last_checkpoint(folder))
     batches = -(-len(trainer.get_train_dataloader()) // trainer.args.gradient_accumulation_steps)
     total = max(1, int(batches * trainer.args.num_train_epochs))
     trainer.remove_callback(PrinterCallback)
+    if not trainer.args.load_best_model_at_end and _trainable_bytes(trainer.model) >= _LARGE:
+        trainer.add_callback(SaveSeldom(_SELDOM))
+    began = time.monotonic()
     with progress.task(title, total) as task:
         trainer.add_callback(ReportSteps(task))
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    progress.say(_speed(trainer, title, resume, time.monotonic() - began))
     trainer.model.eval()
     if _trainable_sum(trainer.model) == before:
         raise ApcError(f"{title} changed no weight", "raise the learning rate or the epochs")
+
+
+def _speed(trainer: Any, title: str, resume: Path | None, seconds: float) -> str:
+    """How long a pair or dialogue took, and the most memory that PyTorch held on a GPU."""
+    steps = trainer.state.global_step - (int(resume.name.rsplit("-", 1)[1]) if resume else 0)
+    args = trainer.args
+    rows = steps * args.per_device_train_batch_size * args.gradient_accumulation_steps
+    each = 1000 * seconds / max(1, rows * args.world_size)
+    spent = f"{title}: {steps} steps in {seconds:.0f} s, {each:.0f} ms a row"
+    if trainer.model.device.type != "cuda":
+        return spent
+    return f"{spent}, {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB at most"
+
+
+def _trainable_bytes(model: Any) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
 
 
 def _trainable_sum(model: Any) -> float:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import compress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Dpo, Policy
 from apc_cli.errors import DataError
 from apc_cli.histories import earlier_turns, fitting, query_in_context
+from apc_cli.models import ranks
 from apc_cli.models.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, PreferencePair, Query, SampledReplies, Summary
 from apc_cli.reports.gaps import pair_figures
@@ -46,24 +47,26 @@ def run(
 ) -> Summary:
     """Writes replies.jsonl and pairs.jsonl; a killed run goes on after its last finished query."""
     texts = [query.query for query in queries][: settings.max_queries]
-    log = ItemLog(workspace.path("replies.partial.jsonl"), fingerprint)
+    log = ItemLog(workspace.path(f"replies.partial{ranks.suffix()}.jsonl"), fingerprint)
+    log.items.update(ranks.first(log.items))
     histories = _histories(
         character, texts, conversation, player, policy, settings, seed, log, progress
     )
     step = player.conversations_at_once(policy.replies_at_once, settings.samples_per_query)
-    with progress.task("Sampling and scoring replies", len(texts)) as task:
-        for start in range(0, len(texts), step):
-            batch = texts[start : start + step]
-            if any(query not in log.items for query in batch):
-                sampling = Sampling.of(policy, seed + start)
-                asked = [(query, histories[query]) for query in batch]
-                compose = _composer(conversation, player, policy)
-                for item in _sample(
-                    character, statements, asked, compose, player, reward, policy, settings,
-                    sampling,
-                ):  # fmt: skip
-                    log.add(item.query, asdict(item))
-            task.advance(len(batch))
+
+    def scored(start: int) -> list[tuple[str, Any]]:
+        batch = texts[start : start + step]
+        found = _sample(
+            character, statements, [(query, histories[query]) for query in batch],
+            _composer(conversation, player, policy), player, reward, policy, settings,
+            Sampling.of(policy, seed + start),
+        )  # fmt: skip
+        return [(item.query, asdict(item)) for item in found]
+
+    _finish("Sampling and scoring replies", texts, step, log, scored, progress)
+    if ranks.own():
+        log.close()
+        return Summary(len(texts))
     sampled = [SampledReplies(**log.items[query]) for query in texts]
     dropped: Counter[str] = Counter()
     pairs = [
@@ -80,6 +83,28 @@ def run(
     workspace.write_rows("pairs.jsonl", pairs)
     log.close()
     return Summary(len(pairs), dict(dropped), pair_figures(pairs))
+
+
+def _finish(
+    title: str,
+    keys: Sequence[str],
+    step: int,
+    log: ItemLog,
+    work: Callable[[int], list[tuple[str, Any]]],
+    progress: "Progress",
+) -> None:
+    """Works on the batches of `step` keys that the log lacks, shared out among all processes."""
+    starts = range(0, len(keys), step)
+    lacking = [s for s in starts if any(key not in log.items for key in keys[s : s + step])]
+    lacking = ranks.first(lacking)
+    with progress.task(title, len(starts)) as task:
+        task.advance(len(starts) - len(lacking))
+        for begin in range(0, len(lacking), ranks.count()):
+            batches = lacking[begin : begin + ranks.count()]
+            mine = work(batches[ranks.own()]) if ranks.own() < len(batches) else []
+            for key, value in [item for found in ranks.gathered(mine) for item in found]:
+                log.add(key, value)
+            task.advance(len(batches))
 
 
 def _sample(
@@ -137,17 +162,19 @@ def _histories(
     if not settings.history_turns:
         return {query: [] for query in queries}
     step = player.conversations_at_once(policy.replies_at_once, 1)
-    with progress.task("Sampling earlier turns", len(queries)) as task:
-        for start in range(0, len(queries), step):
-            batch = queries[start : start + step]
-            if any(_OPENING + query not in log.items for query in batch):
-                sampling = Sampling.of(policy, seed + _OPENING_SEED + start)
-                prompts = [conversation(query, ()) for query in batch]
-                for query, [reply] in zip(
-                    batch, player.sample(prompts, 1, sampling, policy.replies_at_once), strict=True
-                ):
-                    log.add(_OPENING + query, clean(reply, character))
-            task.advance(len(batch))
+
+    def opened(start: int) -> list[tuple[str, Any]]:
+        batch = queries[start : start + step]
+        sampling = Sampling.of(policy, seed + _OPENING_SEED + start)
+        prompts = [conversation(query, ()) for query in batch]
+        found = player.sample(prompts, 1, sampling, policy.replies_at_once)
+        return [
+            (_OPENING + query, clean(reply, character))
+            for query, [reply] in zip(batch, found, strict=True)
+        ]
+
+    keys = [_OPENING + query for query in queries]
+    _finish("Sampling earlier turns", keys, step, log, opened, progress)
     replies = {query: log.items[_OPENING + query] for query in queries}
     sound = [(query, reply) for query, reply in replies.items() if not flaws(reply, character)]
     return {query: earlier_turns(query, sound, settings.history_turns, seed) for query in queries}

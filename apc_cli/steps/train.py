@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apc_cli.config import Dpo
+from apc_cli.models import ranks
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.preference import PreferenceSettings, fit_preferences
 from apc_cli.records import PreferencePair, Summary
@@ -35,7 +36,9 @@ def run(
             epochs=settings.epochs,
             learning_rate=settings.learning_rate,
             batch_size=settings.batch_size,
-            micro_batch_size=settings.micro_batch_size,
+            micro_batch_size=None
+            if settings.micro_batch_size == "auto"
+            else settings.micro_batch_size,
             sft_weight=settings.sft_weight,
             seed=seed,
             loss=settings.loss,
@@ -47,6 +50,8 @@ def run(
         checkpoints,
         progress,
     )
+    if ranks.own():
+        return Summary(len(pairs))
     with workspace.new_directory("adapter") as directory:
         save_adapter(player.model, directory, base=player.reference)
         player.tokenizer.save_pretrained(directory)

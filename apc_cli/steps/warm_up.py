@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from apc_cli.config import WarmUp
 from apc_cli.histories import earlier_turns, fitting
+from apc_cli.models import ranks
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.experience import upload_experience
 from apc_cli.records import Experience, Message, Summary
@@ -40,6 +41,8 @@ def run(
         checkpoints=checkpoints,
         progress=progress,
     )
+    if ranks.own():
+        return Summary(len(experience))
     with workspace.new_directory("warm_up") as directory:
         save_adapter(player.model, directory, base=player.reference)
     return Summary(len(experience))

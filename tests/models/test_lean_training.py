@@ -52,11 +52,12 @@ def batch():
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def outcome(made, passes):
+def outcome(made, passes, device="cpu"):
     """Every figure of a pass, and the gradient."""
     made.model.zero_grad()
+    tokens = {name: rows.to(device) for name, rows in batch().items()}
     with passes:
-        outputs = made.model(**batch(), fused_lm_head=True)
+        outputs = made.model(**tokens, fused_lm_head=True)
         outputs.log_probs.square().sum().backward()
     weights = [p for p in made.model.parameters() if p.requires_grad]
     return outputs, torch.cat([p.grad.flatten() for p in weights])
@@ -66,7 +67,7 @@ def outcome(made, passes):
 def test_figures_and_gradients_are_those_of_plain_passes(pairs):
     made = trainer(LlamaConfig(**SMALL))
     plain, expected = outcome(made, contextlib.nullcontext())
-    trimmed, gradient = outcome(made, lean(made, pairs=pairs))
+    trimmed, gradient = outcome(made, lean(made.model, pairs=pairs))
     for name in ("log_probs", "entropy", "mean_logits", "is_top1", "label_mask"):
         known = plain.label_mask
         assert trimmed[name].shape == plain[name].shape, name
@@ -81,7 +82,7 @@ def tokens_read(config, *, pairs=True):
     shapes = []
     backbone = made.model.get_base_model().base_model
     backbone.layers[0].register_forward_pre_hook(lambda _, args: shapes.append(args[0].shape[:2]))
-    with lean(made, pairs=pairs):
+    with lean(made.model, pairs=pairs):
         made.model(**batch(), fused_lm_head=True)
     return shapes[-1].numel()
 
@@ -107,14 +108,14 @@ def test_what_may_not_branch_is_read_row_by_row(config):
 @pytest.mark.parametrize("ignored", ["attention_mask", "position_ids"])
 def test_a_backbone_that_reads_branches_wrongly_is_found_out(ignored):
     made = trainer(LlamaConfig(**SMALL)).model.get_base_model()
-    assert lean_training._branches(made)
+    assert lean_training._pair_reader(made)
     plain = made.base_model.forward
 
     def careless(*args, **options):
         return plain(*args, **{k: v for k, v in options.items() if k != ignored})
 
     made.base_model.forward = careless
-    assert not lean_training._branches(made)
+    assert not lean_training._pair_reader(made)
 
 
 def test_a_backbone_without_positions_is_left_alone():
@@ -123,18 +124,18 @@ def test_a_backbone_without_positions_is_left_alone():
     made.base_model.forward = lambda input_ids, attention_mask, use_cache: plain(
         input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache
     )
-    assert not lean_training._branches(made)
+    assert not lean_training._pair_reader(made)
 
 
 def test_learned_positions_branch_too():
     config = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=1)
-    assert lean_training._branches(AutoModelForCausalLM.from_config(config).eval())
+    assert lean_training._pair_reader(AutoModelForCausalLM.from_config(config).eval())
 
 
 def test_passes_are_plain_again_afterwards():
     made = trainer(LlamaConfig(**SMALL))
     base = made.model.get_base_model()
     before = (base.forward, base.base_model.forward)
-    with pytest.raises(KeyError), lean(made, pairs=True):
+    with pytest.raises(KeyError), lean(made.model, pairs=True):
         raise KeyError
     assert (base.forward, base.base_model.forward) == before

@@ -1,0 +1,82 @@
+"""`apc train` in several processes, one for each GPU: started here or by `accelerate launch`."""
+
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+from apc_cli.errors import ApcError
+
+if TYPE_CHECKING:
+    from apc_cli.workshop import Workshop
+
+_GRACE = 5.0
+"""Seconds that processes have to end by themselves once one of them has failed."""
+_TERMINATED = 143
+
+
+def launch(processes: int) -> int:
+    """Runs this very command line in so many processes; the exit code of what went wrong first.
+
+    Raises:
+        ApcError: a process died without a word.
+    """
+    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+    from torch.multiprocessing.spawn import start_processes
+
+    team = start_processes(
+        _process, (processes, _free_port(), sys.argv), processes, join=False, start_method="spawn"
+    )
+    try:
+        while not team.join(grace_period=_GRACE):
+            pass
+    except (ProcessExitedException, ProcessRaisedException) as error:
+        return _judged(team, error)
+    except BaseException:
+        for process in team.processes:
+            process.terminate()
+        raise
+    return 0
+
+
+def _judged(team: Any, error: Exception) -> int:
+    """The exit code of the process that told what is wrong; others failed for want of it."""
+    ends = zip((process.exitcode for process in team.processes), team.error_files, strict=True)
+    told = [code for code, trace in ends if code and code > 0 and not os.path.exists(trace)]
+    told = sorted(told, key=lambda code: code == _TERMINATED)
+    if told and told[0] != _TERMINATED:
+        return told[0]
+    last = str(error).strip().splitlines()[-1]
+    raise ApcError(f"training process failed: {last}", "APC_DEBUG=1 shows more") from error
+
+
+def _process(place: int, processes: int, port: int, arguments: list[str]) -> None:
+    """One of the processes."""
+    from apc_cli.cli import main
+
+    os.environ |= {
+        "RANK": str(place), "LOCAL_RANK": str(place), "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    sys.argv = arguments
+    main()
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+def help_along(shop: "Workshop") -> None:
+    """Not leading: does what the first process calls all to, writing and saying nothing."""
+    from apc_cli.models import ranks
+    from apc_cli.progress import Silence
+    from apc_cli.running import run_stage
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # waiting for others, no handler would run
+    shop.progress = Silence()
+    stages = shop.pipeline().stages
+    for name, fingerprint in ranks.calls():
+        run_stage(shop, stages[name], fingerprint)

@@ -1,0 +1,85 @@
+"""`apc train --num-gpus 2`, here with two processes on the CPU."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+TWICE = ["--set", "dpo.batch_size=2", "--set", "warm_up.batch_size=4", "--set", "dpo.epochs=3"]
+TWICE += ["--set", "policy.batch_size=4"]  # batches of one query, shared out
+ARGUMENTS = ["train", "--character", "Mara", "--profile", "offline", *TWICE]
+REPLIES = "workspace/Mara/replies.jsonl"
+WEIGHTS = "workspace/Mara/adapter/adapter_model.safetensors"
+
+
+def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_process):
+    code, _, err = apc(*ARGUMENTS)
+    assert code == 0, err
+    pairs = (trained / "workspace/Mara/pairs.jsonl").read_text().count("\n")
+    assert pairs and pairs % 2 == 0, "an odd number would be filled up"
+    expected, replies = load_file(trained / WEIGHTS), (trained / REPLIES).read_text()
+    shutil.rmtree(trained / "workspace/Mara/adapter")
+    (trained / REPLIES).unlink()
+    process = apc_process(*ARGUMENTS, "--num-gpus", "2")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert [line.count("DPO: 12 steps") for line in err.splitlines()].count(1) == 1, err
+    assert (trained / REPLIES).read_text() == replies
+    assert not list((trained / REPLIES).parent.glob("*partial*"))
+    found = load_file(trained / WEIGHTS)
+    assert found.keys() == expected.keys()
+    for name, weight in found.items():
+        torch.testing.assert_close(weight, expected[name], atol=1e-5, rtol=1e-3)
+
+
+def test_processes_of_accelerate_launch_train_together(trained):
+    launched = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    done = subprocess.run(
+        [*launched, "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+         "--main_process_port", "0", "--module", "apc_cli.cli", *ARGUMENTS],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" steps in ") == 2, "warm-up and DPO, told by one process"
+    assert (trained / WEIGHTS).exists()
+
+
+def test_a_process_that_dies_ends_the_run_in_one_line(trained, apc_process):
+    log, until = trained / "stderr.txt", time.monotonic() + 200
+    with log.open("w") as file:
+        command = [*ARGUMENTS, "--set", "dpo.epochs=3000", "--num-gpus", "2"]
+        process = apc_process(*command, stderr=file)
+    while "DPO (" not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.2)
+    os.kill(_ranks(process.pid)[1], signal.SIGKILL)
+    assert process.wait(timeout=60) == 1
+    said = log.read_text()
+    last = said.strip().splitlines()[-1]
+    assert last.startswith("error: training process failed: process 1 terminated with signal SIGK")
+    assert said.count("error:") == 1 and "Traceback" not in said
+    assert not _ranks(process.pid)
+
+
+def test_what_cannot_be_divided_is_told_at_once(project, apc):
+    code, _, err = apc(*ARGUMENTS, "--num-gpus", "3")
+    assert code == 2 and "a batch of 2 cannot be divided among 3 GPUs" in err
+    code, _, err = apc(*ARGUMENTS, "--num-gpus", "2", "--algorithm", "grpo")
+    assert code == 2 and "GRPO trains on one GPU" in err
+
+
+def _ranks(parent: int) -> list[int]:
+    """The processes of a run in the order of their ranks."""
+    path = Path(f"/proc/{parent}/task/{parent}/children")
+    children = path.read_text().split() if path.exists() else []
+    return [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+
+
+if not Path("/proc/self/task").exists():
+    pytest.skip("needs /proc", allow_module_level=True)
