@@ -15,7 +15,13 @@ _AT_ONCE = 400_000
 """Scores in memory at a time: what stays in the caches. One text's are never split."""
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
     """What each token takes from the others of its row.
 
     Args:
@@ -23,11 +29,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
         key: (rows, groups, tokens, size), each for heads / groups neighbouring heads.
         value: as `key`.
         mask: (rows, 1, tokens, tokens), added to the scores: 0, or -inf where none may look.
+        scale: of the scores; without one, 1 / √size.
 
     Returns:
         (rows, heads, tokens, size).
     """
-    rows, heads, tokens, _ = query.shape
+    rows, heads, tokens, size = query.shape
+    query = query * (size**-0.5 if scale is None else scale)
     step = max(1, _AT_ONCE // (heads * tokens * tokens))
     parts = []
     for start in range(0, rows, step):
@@ -40,8 +48,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 def _products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     rows, heads, tokens, size = query.shape
     shape = (rows * key.shape[1], -1, size)
-    near = (query * size**-0.5).reshape(shape)
-    score = torch.bmm(near, key.reshape(shape).transpose(1, 2)).view(rows, heads, tokens, tokens)
+    score = torch.bmm(query.reshape(shape), key.reshape(shape).transpose(1, 2)).view(
+        rows, heads, tokens, tokens
+    )
     if mask is not None:
         score += mask
     weight = torch.softmax(score, -1, dtype=torch.float32).to(query.dtype)
@@ -55,9 +64,15 @@ def use_in(model: Any) -> None:
 
 
 def _of_transformers(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, **_: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor,
+    scaling: float | None = None,
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """(rows, heads, tokens, size) in, (rows, tokens, heads, size) out; a mask is True or False."""
     hidden = torch.zeros_like(attention_mask, dtype=query.dtype)
     hidden.masked_fill_(attention_mask.logical_not(), -torch.inf)
-    return attend(query, key, value, hidden).transpose(1, 2), None
+    return attend(query, key, value, hidden, scaling).transpose(1, 2), None

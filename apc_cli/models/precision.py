@@ -62,9 +62,10 @@ def _network(model: Any, tokenizer: Any) -> FlatClassifier:
     """Without padding in half precision, where the device has the kernels for it."""
     if model.dtype not in (torch.float16, torch.bfloat16):
         return FlatClassifier(model, tokenizer)
-    kinds = _ALIKE if model.device.type == "cpu" else (*_ALIKE, "deberta-v2")
-    packed = packed_classifier(model) if model.config.model_type in kinds else None
-    prepack(model.base_model)
+    kind, on_cpu = model.config.model_type, model.device.type == "cpu"
+    packed = packed_classifier(model) if kind in _ALIKE or not on_cpu else None
+    if kind in (*_ALIKE, "deberta-v2"):  # others may look into their layers
+        prepack(model.base_model)
     return FlatClassifier(model, tokenizer, packed=packed)
 
 
