@@ -13,6 +13,7 @@ import torch
 
 from apc_cli.config import Policy
 from apc_cli.errors import ConfigError
+from apc_cli.models import ranks
 from apc_cli.models.adapters import load_adapter
 from apc_cli.models.chat_models import load_chat_model
 from apc_cli.models.likelihood import mean_losses, without_adapter
@@ -145,13 +146,17 @@ class RolePlayer:
                 done(len(batch))
         return replies
 
-    def conversations_at_once(self, batch_size: int | None, n: int) -> int:
-        """How many conversations are well sampled together, n replies to each.
+    def conversations_at_once(
+        self, batch_size: int | None, n: int, total: int | None = None
+    ) -> int:
+        """How many of `total` conversations are well sampled together, n replies to each.
 
-        Where replies are started as others end, a caller may hand over more than are under way.
+        Where replies are started as others end, a caller may hand over more than are under way, and
+        what is sampled together decides nothing: then each process of the run gets its share.
         """
         if self._slot_sampler:
-            return max(1, max(batch_size or 0, MOST_AT_ONCE) // n)
+            most = max(1, max(batch_size or 0, MOST_AT_ONCE) // n)
+            return min(most, max(1, -(-total // ranks.count()))) if total else most
         return max(1, (batch_size or _AT_ONCE) // n)
 
     def _sample_in_slots(

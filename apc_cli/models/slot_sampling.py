@@ -74,7 +74,7 @@ class SlotSampler:
                 done(1)
 
         jobs = [Job(i, k) for i in range(len(prompts)) for k in range(n)]
-        with self._plain_layers():
+        with _current(self._model.device), self._plain_layers():
             at_once = self._fitting(prompts, n, sampling, min(most or MOST_AT_ONCE, len(jobs)))
             left = jobs
             while not self._write(prompts, n, sampling, left, min(at_once, len(left)), keep):
@@ -143,9 +143,11 @@ class SlotSampler:
         shapes = layer_shapes(getattr(own, "past_key_values", None))
         if shapes is None or _rewrites_scores(model.generation_config):
             return None
+        once = Sampling(max_new_tokens=1)
         try:
-            loop = DecodingLoop(model, shapes, [ids], 1, 1, Sampling(max_new_tokens=1), self._ends)
-            found = loop.first_logits()
+            with _current(device):
+                loop = DecodingLoop(model, shapes, [ids], 1, 1, once, self._ends)
+                found = loop.first_logits()
         except (UnsupportedModel, TypeError, ValueError) as error:
             _log.info("sampling by generate: %s", error)
             return None
@@ -165,6 +167,11 @@ def out_of_memory(replies: int) -> TryAgainLater:
 def _readable(prompts: int, n: int, replies: int) -> int:
     """How many prompts are kept: of those with replies under way, some have only stragglers."""
     return min(prompts, replies, 2 * -(-replies // n))
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Kernels and graphs go to the current GPU, which need not be the model's."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _free(device: torch.device) -> int:

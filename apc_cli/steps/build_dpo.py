@@ -52,7 +52,8 @@ def run(
     histories = _histories(
         character, texts, conversation, player, policy, settings, seed, log, progress
     )
-    step = player.conversations_at_once(policy.replies_at_once, settings.samples_per_query)
+    n = settings.samples_per_query
+    step = player.conversations_at_once(policy.replies_at_once, n, len(texts))
 
     def scored(start: int) -> list[tuple[str, Any]]:
         batch = texts[start : start + step]
@@ -161,7 +162,7 @@ def _histories(
     """The turns before each query: other queries with what the model itself replies to them."""
     if not settings.history_turns:
         return {query: [] for query in queries}
-    step = player.conversations_at_once(policy.replies_at_once, 1)
+    step = player.conversations_at_once(policy.replies_at_once, 1, len(queries))
 
     def opened(start: int) -> list[tuple[str, Any]]:
         batch = queries[start : start + step]

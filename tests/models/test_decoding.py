@@ -229,6 +229,16 @@ def test_an_adapted_model_is_sampled_with_its_adapter():
         assert [replies[0] for replies in found] != [greedy(model, p, 10) for p in PROMPTS]
 
 
+def test_each_process_gets_its_share_of_what_may_be_divided(models, monkeypatch):
+    player = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert player.conversations_at_once(96, 12, 36) == 8, "a batch decides what generate draws"
+    with torch.inference_mode():
+        player._slot_sampler = SlotSampler(player.model)
+    assert player.conversations_at_once(None, 2, 101) == 51
+    assert player.conversations_at_once(None, 2, 5000) == 256
+
+
 def test_a_role_player_samples_the_same_texts_either_way(models):
     player = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
     talks = [[{"role": "user", "content": text}] for text in ("Hello!", "What do you bake?")]

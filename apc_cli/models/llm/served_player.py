@@ -78,7 +78,9 @@ class ServedPlayer:
         [[reply]] = self.sample([conversation], 1, sampling)
         yield reply
 
-    def conversations_at_once(self, batch_size: int | None, n: int) -> int:
+    def conversations_at_once(
+        self, batch_size: int | None, n: int, total: int | None = None
+    ) -> int:
         """How many conversations are well handed over together: replies are stored one by one."""
         return max(1, max(batch_size or 0, 512) // n)
 
