@@ -12,7 +12,6 @@ measuring memory, references.
 """
 
 import argparse
-import gc
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ from scoring_material import SHAPES as JUDGES
 from scoring_material import Persona, write_pair
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from apc_cli.models.memory import release
 from apc_cli.models.scorer import Scorer
 from apc_cli.prompts import nli_text
 
@@ -40,7 +40,7 @@ def compare(options: argparse.Namespace, kind: str) -> None:
     public = _public_dpo(options, kind)
     made = dpo.ours(options.shape, options.pairs, options.epochs, nf4=kind == "nf4", kind=kind)
     _say(made)
-    _release()
+    release()
     _say(f"{'':44} {public.each / made.each:7.1f} times as fast")
 
 
@@ -64,7 +64,7 @@ def stage(options: argparse.Namespace) -> None:
 def _public_dpo(options: argparse.Namespace, kind: str) -> Trained:
     made = dpo.public_recipe(options.shape, options.public_pairs, nf4=kind == "nf4", kind=kind)
     _say(made)
-    _release()
+    release()
     return made
 
 
@@ -84,7 +84,7 @@ def _our_sampling(options: argparse.Namespace) -> float:
     found = sampling.ours(player, prompts, REPLIES, REPLY)
     _say(f"ours, sampling: {found.speed:.0f} tok/s, {found.peak_gib:.1f} GiB")
     del player
-    _release()
+    release()
     return found.seconds
 
 
@@ -120,14 +120,8 @@ def _our_scoring(options: argparse.Namespace) -> float:
         scorer.score_all(persona.name, persona.statements, replies)
     spent = time.perf_counter() - started
     del scorer
-    _release()
+    release()
     return spent
-
-
-def _release() -> None:
-    gc.collect()
-    if DEVICE == "cuda":
-        torch.cuda.empty_cache()
 
 
 def _say(what: object) -> None:

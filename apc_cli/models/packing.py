@@ -98,6 +98,8 @@ def _attend(
         longest = max(packed.lengths)
         out = varlen_attn(*heads, packed.offsets, packed.offsets, longest, longest)
         return out[None], None
+    half = query.dtype == torch.bfloat16
+    attend = cpu_attention.attend if half else F.scaled_dot_product_attention
     parts, start = [], 0
     for length, run in groupby(packed.lengths):  # texts of one length lie side by side
         end = start + length * len(list(run))
@@ -105,8 +107,6 @@ def _attend(
             tensor[0, :, start:end].unflatten(1, (-1, length)).transpose(0, 1)
             for tensor in (query, key, value)
         )
-        half = query.dtype == torch.bfloat16
-        attend = cpu_attention.attend if half else F.scaled_dot_product_attention
         parts.append(attend(one, two, three).transpose(1, 2).flatten(0, 1))
         start = end
     return torch.cat(parts)[None], None

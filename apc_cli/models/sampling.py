@@ -7,12 +7,9 @@ from typing import Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList, TextIteratorStreamer
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from apc_cli.config import Policy
-
-_REPEATABLE = (DynamicLayer, DynamicSlidingWindowLayer)
-"""Layers of a cache that can be repeated for several replies."""
+from apc_cli.models.slots import PLAIN_LAYERS
 
 Inputs = dict[str, torch.Tensor]
 """`input_ids` and `attention_mask`, each (rows, tokens), padded on the left."""
@@ -82,7 +79,7 @@ def read_once(model: Any, inputs: Inputs, n: int) -> Any:
         logits_to_keep=1,
     )
     cache = getattr(output, "past_key_values", None)
-    if any(type(layer) not in _REPEATABLE for layer in getattr(cache, "layers", [None])):
+    if any(type(layer) not in PLAIN_LAYERS for layer in getattr(cache, "layers", [None])):
         return None
     cache.batch_repeat_interleave(n)
     return cache

@@ -14,6 +14,7 @@ from peft import PeftModel
 
 from apc_cli.errors import TryAgainLater
 from apc_cli.models.decoding import READ_AT_ONCE, DecodingLoop, Job
+from apc_cli.models.memory import free_bytes
 from apc_cli.models.merged_layers import copied_bytes, merged, replaceable
 from apc_cli.models.sampling import Sampling
 from apc_cli.models.slots import LayerShape, UnsupportedModel, bytes_a_token, layer_shapes
@@ -174,12 +175,12 @@ def _current(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _free(device: torch.device) -> int:
+def _free(device: torch.device) -> float:
     """Bytes that a GPU can still give, those that PyTorch holds without using them among them."""
     if device.type != "cuda":
         return sys.maxsize
     torch.cuda.empty_cache()
-    return torch.cuda.mem_get_info(device)[0]
+    return free_bytes(device)
 
 
 def _ends(model: Any) -> list[int]:

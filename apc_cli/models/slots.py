@@ -20,7 +20,7 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 SLOTS = "apc_slots"
 _FOREIGN = ("softcap", "s_aux", "position_bias")
 """What models may ask of an attention that this one does not do."""
-_PLAIN = (DynamicLayer, DynamicSlidingWindowLayer)
+PLAIN_LAYERS = (DynamicLayer, DynamicSlidingWindowLayer)
 """Caches of a key and a value for each token; a window does not matter to what fits into it."""
 
 
@@ -41,7 +41,7 @@ class LayerShape:
 def layer_shapes(cache: Any) -> list[LayerShape] | None:
     """The shapes of a cache that a forward pass left; None if it is not plain keys and values."""
     layers = getattr(cache, "layers", [])
-    if not layers or any(type(layer) not in _PLAIN for layer in layers):
+    if not layers or any(type(layer) not in PLAIN_LAYERS for layer in layers):
         return None
     if any(layer.keys is None or not layer.keys.numel() for layer in layers):
         return None

@@ -4,12 +4,13 @@ On a GPU one pass over the longest row is measured, kept and recomputed; what it
 is the fastest way that fits. A row is a preference pair, or a dialogue.
 """
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from apc_cli.models.memory import free_bytes, release
 
 _HEAD_BYTES = 2**30
 """What the output head takes in tiles, whatever the number of rows."""
@@ -93,20 +94,6 @@ def row_bytes(model: Any, one_pass: Callable[[], None], *, recompute: bool) -> f
         base.gradient_checkpointing_disable()
         model.eval()
         release()
-
-
-def release() -> None:
-    """Gives the allocator's spare memory back."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def free_bytes(device: torch.device) -> float:
-    """What this process may still take of the device's memory."""
-    free, total = torch.cuda.mem_get_info(device)
-    limit = total * torch.cuda.get_per_process_memory_fraction(device)
-    return float(min(free, limit - torch.cuda.memory_reserved(device)))
 
 
 def _optimiser_bytes(model: Any) -> int:

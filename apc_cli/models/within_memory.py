@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 
 from apc_cli.errors import ApcError
-from apc_cli.models import ranks, training_plans
+from apc_cli.models import memory, ranks, training_plans
 from apc_cli.models.lean_training import lean
 from apc_cli.models.packed_pairs import Branches
 from apc_cli.models.role_player import RolePlayer
@@ -52,7 +52,7 @@ def train_within_memory(
                 break
         plan = training_plans.slower(plan, batch, most)
         player.model.zero_grad()
-        training_plans.release()
+        memory.release()
         if last_checkpoint(checkpoints) is None:
             for weight, value in start:
                 weight.data.copy_(value)

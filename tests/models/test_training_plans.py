@@ -11,9 +11,10 @@ from transformers import TrainerControl
 from trl import DPOConfig, DPOTrainer
 
 from apc_cli.errors import ApcError
-from apc_cli.models import preference, trainers, training_plans, within_memory
+from apc_cli.models import preference, trainers, within_memory
 from apc_cli.models.dpo_trainer import LeanDpoTrainer
 from apc_cli.models.lean_training import lean
+from apc_cli.models.memory import free_bytes
 from apc_cli.models.packed_pairs import Branches
 from apc_cli.models.preference import fit_preferences
 from apc_cli.models.training_plans import Plan, fastest, plans, slower
@@ -178,4 +179,4 @@ def test_memory_left_is_what_the_process_may_take(monkeypatch):
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 10 * gib)
     for share, left in ((1.0, 70), (0.3, 14)):
         monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda d, s=share: s)
-        assert training_plans.free_bytes(torch.device("cuda")) == pytest.approx(left * gib)
+        assert free_bytes(torch.device("cuda")) == pytest.approx(left * gib)

@@ -16,6 +16,8 @@ from apc_cli.models.sampling import Sampling
 from apc_cli.records import Message
 
 JOURNAL = "policy.journal"
+_AT_ONCE = 512
+"""Replies that are handed over together at least: what is stored one by one loses nothing."""
 _AROUND_A_TURN = 6
 """Tokens that a chat template puts around a turn, roughly."""
 _TAIL = 48
@@ -82,7 +84,7 @@ class ServedPlayer:
         self, batch_size: int | None, n: int, total: int | None = None
     ) -> int:
         """How many conversations are well handed over together: replies are stored one by one."""
-        return max(1, max(batch_size or 0, 512) // n)
+        return max(1, max(batch_size or 0, _AT_ONCE) // n)
 
     def count_tokens(self, conversation: Sequence[Message]) -> int:
         """How many tokens the conversation takes, by a rule of thumb."""
