@@ -1,19 +1,22 @@
 """Many continuations of one prefix in one pass through a decoder.
 
-A reply is read once, and every persona statement branches off it:
+A reply is read once, and every persona statement branches off it; statements that begin alike
+("Fact: Mara ...") are one stem up to where they part:
 
-    prefix ─┬─ branch 0
-            ├─ branch 1
-            └─ branch 2
+    prefix ── stem ─┬─ branch 0
+                    ├─ branch 1
+                    └─ branch 2
 
-All branches lie in one row of tokens; positions restart after the prefix, and the attention mask
-lets a branch see the prefix and itself but not its sisters. Each branch's last hidden state is
-therefore what it would be if prefix + branch were read alone.
+All tokens lie in one row; a token's position is its depth in the tree, and the attention mask lets
+it see its ancestors and itself. Each branch's last hidden state is therefore what it would be if
+prefix + branch were read alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,41 +41,58 @@ class BranchedBatch:
     ends: list[list[int]]
 
 
+class _Tree(NamedTuple):
+    """One row: for each token its id, its depth and the place of its parent (-1: none)."""
+
+    ids: list[int]
+    depths: list[int]
+    parents: list[int]
+    ends: list[int]
+
+
 def pack(groups: Sequence[TokenGroup], pad_id: int, device: torch.device) -> BranchedBatch:
     """Lays groups out as one padded batch."""
-    rows = [_lay_out(prefix, branches) for prefix, branches in groups]
-    width = max(len(ids) for ids, *_ in rows)
+    rows = [_tree(prefix, branches) for prefix, branches in groups]
+    width = max(len(row.ids) for row in rows)
     input_ids = torch.full((len(rows), width), pad_id)
     position_ids = torch.zeros((len(rows), width), dtype=torch.long)
-    branch_ids = torch.full((len(rows), width), -1)
-    for row, (ids, positions, owners, _) in enumerate(rows):
-        input_ids[row, : len(ids)] = torch.tensor(ids)
-        position_ids[row, : len(ids)] = torch.tensor(positions)
-        branch_ids[row, : len(ids)] = torch.tensor(owners)
-    allowed = _visibility(branch_ids.to(device))
+    allowed = torch.eye(width, dtype=torch.bool).repeat(len(rows), 1, 1, 1)
+    for number, row in enumerate(rows):
+        input_ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        position_ids[number, : len(row.ids)] = torch.tensor(row.depths)
+        _see_ancestors(allowed[number, 0].numpy(), row.parents)
     return BranchedBatch(
-        input_ids.to(device), position_ids.to(device), allowed, [r[3] for r in rows]
+        input_ids.to(device),
+        position_ids.to(device),
+        allowed.to(device),
+        [row.ends for row in rows],
     )
 
 
-def _lay_out(
-    prefix: list[int], branches: list[list[int]]
-) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Token ids, positions, owner (0 = prefix, i + 1 = branch i) and the end of each branch."""
-    ids, positions, owners, ends = list(prefix), list(range(len(prefix))), [0] * len(prefix), []
-    for number, branch in enumerate(branches, start=1):
-        ids += branch
-        positions += range(len(prefix), len(prefix) + len(branch))
-        owners += [number] * len(branch)
-        ends.append(len(ids) - 1)
-    return ids, positions, owners, ends
+def _tree(prefix: list[int], branches: list[list[int]]) -> _Tree:
+    """The prefix, and each branch from where it is like none before it.
+
+    The last token of a branch is always its own: a reply that is the start of another, as pairs to
+    train on may have it, lies behind that one whole.
+    """
+    row = _Tree(list(prefix), list(range(len(prefix))), list(range(-1, len(prefix) - 1)), [])
+    known: dict[tuple[int, int], int] = {}
+    for branch in branches:
+        place = len(prefix) - 1
+        for depth, token in enumerate(branch, start=len(prefix)):
+            parent, new = place, len(row.ids)
+            last = depth == len(prefix) + len(branch) - 1
+            place = new if last else known.setdefault((parent, token), new)
+            if place == new:
+                row.ids.append(token)
+                row.depths.append(depth)
+                row.parents.append(parent)
+        row.ends.append(place)
+    return row
 
 
-def _visibility(owners: Tensor) -> Tensor:
-    """(rows, 1, tokens, tokens): earlier tokens of the prefix and of one's own branch."""
-    width, options = owners.shape[1], {"dtype": torch.bool, "device": owners.device}
-    earlier = torch.ones(width, width, **options).tril()
-    same_branch = owners[:, :, None] == owners[:, None, :]
-    from_prefix = (owners == 0)[:, None, :]
-    visible = earlier & (same_branch | from_prefix)
-    return visible[:, None] | torch.eye(width, **options)
+def _see_ancestors(allowed: np.ndarray, parents: list[int]) -> None:
+    """Adds to each token's row what its parent may see; parents come first."""
+    for place, parent in enumerate(parents):
+        if parent >= 0:
+            allowed[place] |= allowed[parent]

@@ -21,10 +21,12 @@ from transformers import (
 )
 
 from apc_cli.errors import ConfigError, DataError
+from apc_cli.models import cpu_attention
 from apc_cli.models.adapters import add_lora, base_reference, load_adapter
 from apc_cli.models.devices import pick_device, pick_dtype
 from apc_cli.models.networks import BranchingDecoder, FlatClassifier, Network
 from apc_cli.models.precision import settled
+from apc_cli.models.prepacked import prepack
 from apc_cli.models.references import digest, resolve
 from apc_cli.prompts import InputStyle, Prompt
 from apc_cli.records import SURE_FROM
@@ -213,6 +215,9 @@ def _load_adapted(
     if not trainable:
         adapted = adapted.merge_and_unload().eval()
         adapted = adapted.to(pick_dtype(dtype, target))
+        if target.type == "cpu" and adapted.dtype == torch.bfloat16:
+            cpu_attention.use_in(adapted)
+            prepack(adapted.base_model)
     return cls(BranchingDecoder(adapted, _tokenizer(where)), description, base, str(directory))
 
 

@@ -24,6 +24,21 @@ def test_pack_worked_by_hand():
     ]
 
 
+def test_branches_that_begin_alike_are_one_stem():
+    batch = pack([([5], [[7, 8], [7, 9], [7]]), ([], [[1], [2]])], 0, torch.device("cpu"))
+    assert batch.input_ids.tolist() == [[5, 7, 8, 9, 7], [1, 2, 0, 0, 0]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 2, 1], [0, 0, 0, 0, 0]]
+    assert batch.ends == [[2, 3, 4], [0, 1]], "a last token is never shared"
+    assert batch.allowed[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [1, 1, 0, 1, 0],
+        [1, 0, 0, 0, 1],
+    ]
+    assert batch.allowed[1, 0].equal(torch.eye(5, dtype=torch.bool)), "padding sees itself alone"
+
+
 @pytest.fixture(scope="module")
 def judge(models):
     return Discriminator.load(
