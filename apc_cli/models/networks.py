@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.branching import pack
-from apc_cli.models.packing import PackedClassifier, pack_texts
+from apc_cli.models.packing import PackedClassifier, packed_batches
 from apc_cli.models.token_batches import Ids, TokenReader, batches, to_device
 from apc_cli.prompts import Prompt
 
@@ -93,18 +93,23 @@ class FlatClassifier:
         parts: list[Tensor] = []
         order: list[int] = []
         for start, ids in self._reader.windows(texts):
-            padded = self._packed is None
-            for batch in batches([len(one) for one in ids], budget, padded=padded):
-                parts.append(self._batch([ids[i] for i in batch]))
+            for batch, logits in self._judged(ids, budget):
+                parts.append(logits)
                 order += [start + i for i in batch]
         found = torch.cat(parts).float().cpu()
         return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 
-    def _batch(self, ids: list[Ids]) -> Tensor:
-        device = self.model.device
+    def _judged(self, ids: Sequence[Ids], budget: int) -> Iterator[tuple[list[int], Tensor]]:
+        """(indices of texts, their logits), batch by batch."""
         if self._packed:
-            return self._packed.logits(pack_texts(ids, device))
-        width = max(len(one) for one in ids)
+            for batch, texts in packed_batches(ids, budget, self.model.device):
+                yield batch, self._packed.logits(texts)
+        else:
+            for batch in batches([len(one) for one in ids], budget, padded=True):
+                yield batch, self._padded([ids[i] for i in batch])
+
+    def _padded(self, ids: list[Ids]) -> Tensor:
+        device, width = self.model.device, max(len(one) for one in ids)
         rows = np.full((len(ids), width), self.tokenizer.pad_token_id or 0, np.int64)
         mask = np.zeros((len(ids), width), np.int64)
         for row, one in enumerate(ids):

@@ -71,7 +71,6 @@ class PackedDeberta:
             input_ids=row,
             token_type_ids=torch.zeros_like(row),
             position_ids=batch.positions[None],
-            mask=torch.ones_like(row),
         )[0]
 
 

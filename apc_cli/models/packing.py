@@ -4,9 +4,9 @@ DeBERTa has a kernel of its own (packed_deberta.py); BERT, RoBERTa and XLM-RoBER
 variable-length attention that PyTorch has.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 
 from apc_cli.models import cpu_attention
-from apc_cli.models.token_batches import Ids, to_device
+from apc_cli.models.token_batches import Ids, batches, to_device
 
 _ATTENTION = "apc_packed"
 
@@ -45,17 +45,29 @@ class PackedClassifier(Protocol):
         """(texts, labels)."""
 
 
-def pack_texts(ids: Sequence[Ids], device: torch.device) -> PackedBatch:
-    """Lays texts out; of one length after the other the kernels waste least."""
-    lengths = tuple(len(text) for text in ids)
-    positions = np.concatenate([np.arange(n, dtype=np.int32) for n in lengths])
-    offsets = np.array([0, *accumulate(lengths)], dtype=np.int32)
-    return PackedBatch(
-        to_device(np.concatenate(ids), device),
-        to_device(positions, device),
-        to_device(offsets, device),
-        lengths,
-    )
+def packed_batches(
+    ids: Sequence[Ids], budget: int, device: torch.device
+) -> Iterator[tuple[list[int], PackedBatch]]:
+    """(indices of texts, these texts) within a budget of tokens, the longest texts first.
+
+    Of one length after the other the kernels waste least. All batches go to the device in one
+    copy: pinned memory whose copy waits for its turn cannot serve again, and a GPU grants more
+    only now and then.
+    """
+    groups = list(batches([len(one) for one in ids], budget, padded=False))
+    lengths = [tuple(len(ids[i]) for i in group) for group in groups]
+    tokens = to_device(np.concatenate([ids[i] for group in groups for i in group]), device)
+    places = [np.arange(n, dtype=np.int32) for group in lengths for n in group]
+    positions = to_device(np.concatenate(places), device)
+    bounds = np.zeros((len(groups), max(map(len, groups)) + 1), np.int32)
+    for row, group in zip(bounds, lengths, strict=True):
+        row[1 : len(group) + 1] = np.cumsum(group)
+    offsets, start = to_device(bounds, device), 0
+    for group, sizes, row in zip(groups, lengths, offsets, strict=True):
+        end = start + sum(sizes)
+        own = row[: len(group) + 1].clone()  # aligned: a kernel is compiled anew for what is not
+        yield group, PackedBatch(tokens[start:end], positions[start:end], own, sizes)
+        start = end
 
 
 class PackedBert:

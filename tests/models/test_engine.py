@@ -13,7 +13,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from apc_cli.models import token_batches
+from apc_cli.models import packed_deberta, token_batches
 from apc_cli.models.discriminator import Discriminator
 from apc_cli.models.networks import FlatClassifier
 from apc_cli.models.precision import agrees, packed_classifier, settled
@@ -104,6 +104,24 @@ def test_packed_batches_are_the_plain_loop(models, kind):
     np.testing.assert_allclose(engine(packed, texts), expected, atol=1e-5)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="Triton kernels need a GPU")
+def test_the_kernel_attends_as_plain_products_do():
+    from apc_cli.models.deberta_kernel import attend
+
+    torch.manual_seed(0)
+    lengths, heads, size, reach = (1, 3, 16, 17, 40, 130, 200, 64, 5), 4, 64, packed_deberta._REACH
+    bounds = np.cumsum([0, *lengths])
+    offsets = torch.tensor(bounds, dtype=torch.int32, device="cuda")
+    qkv = torch.randn(bounds[-1], 3 * heads * size, device="cuda").half()
+    keys, queries = torch.randn(2, heads, 2 * reach, size, device="cuda").half()
+    exact = (tensor.float() for tensor in (qkv, keys, queries))
+    expected = packed_deberta._attend_each(*exact, offsets, max(lengths), heads)
+    found = attend(qkv, keys, queries, offsets, max(lengths), heads)
+    torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0)
+    firsts = attend(qkv, keys, queries, offsets, 1, heads)[offsets[:-1].long()]
+    torch.testing.assert_close(firsts.float(), expected[offsets[:-1].long()], atol=0.02, rtol=0)
+
+
 def test_a_text_is_read_once_and_answers_everywhere(models, monkeypatch):
     model, reader = network(models, "bert")
     seen = []
@@ -123,12 +141,12 @@ def test_a_text_is_read_once_and_answers_everywhere(models, monkeypatch):
 def test_windows_cover_every_text_in_order(models, monkeypatch):
     monkeypatch.setattr(token_batches, "WINDOW", 16)
     reader = AutoTokenizer.from_pretrained(models / "encoder")
-    for count in (1, 2, 3, 18, 19, 40):
+    for count in (1, 2, 3, 18, 30, 31, 50):
         texts = some_texts(count)
         found = list(TokenReader(reader, 512, threads=3).windows(texts))
         flat = [ids.tolist() for _, window in found for ids in window]
         assert flat == reader(texts).input_ids
-        assert [start for start, _ in found] == [0, *range(2, count, 16)]
+        assert [start for start, _ in found] == [n for n in (0, 2, 6, 14, 30, 46) if n < count]
 
 
 def test_long_texts_are_cut_as_the_tokenizer_cuts_and_counted(models):
