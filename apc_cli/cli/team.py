@@ -25,6 +25,7 @@ def launch(processes: int) -> int:
     from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
     from torch.multiprocessing.spawn import start_processes
 
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # warns of each interrupted process
     team = start_processes(
         _process, (processes, _free_port(), sys.argv), processes, join=False, start_method="spawn"
     )

@@ -1,5 +1,8 @@
 """Which device and number format a model runs in."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
 from apc_cli.errors import ConfigError
@@ -13,7 +16,16 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("no CUDA GPU is visible", "use --profile offline, or device: cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        there = torch.cuda.device_count()
+        raise ConfigError(f"device {name}: this machine has {there} GPUs, counted from 0")
+    return device
+
+
+def on(device: torch.device) -> AbstractContextManager[Any]:
+    """Triton's kernels and CUDA graphs go to the current GPU, which need not be the model's."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

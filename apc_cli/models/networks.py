@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.branching import pack
+from apc_cli.models.devices import on
 from apc_cli.models.packing import PackedClassifier, packed_batches
 from apc_cli.models.token_batches import Ids, TokenReader, batches, to_device
 from apc_cli.prompts import Prompt
@@ -92,11 +93,12 @@ class FlatClassifier:
         """(texts, labels) on the CPU; the device is waited for once, at the end."""
         parts: list[Tensor] = []
         order: list[int] = []
-        for start, ids in self._reader.windows(texts):
-            for batch, logits in self._judged(ids, budget):
-                parts.append(logits)
-                order += [start + i for i in batch]
-        found = torch.cat(parts).float().cpu()
+        with on(self.model.device):
+            for start, ids in self._reader.windows(texts):
+                for batch, logits in self._judged(ids, budget):
+                    parts.append(logits)
+                    order += [start + i for i in batch]
+            found = torch.cat(parts).float().cpu()
         return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
 
     def _judged(self, ids: Sequence[Ids], budget: int) -> Iterator[tuple[list[int], Tensor]]:

@@ -38,7 +38,7 @@ class PackedDeberta:
             by_distance = relative[_slots(encoder, relative.shape[0]).to(model.device)]
             self._layers = [_prepared(layer, by_distance) for layer in encoder.layer]
         self._epsilon = config.layer_norm_eps
-        self._normed: Callable[..., Tensor] = _add_and_norm
+        self._normed: Callable[..., Tensor] = _biased_norm
         on_gpu = model.device.type == "cuda" and importlib.util.find_spec("triton")
         self._attend: Callable[..., Tensor] = _attend_each
         self._widen: Callable[..., Tensor] = _widen
@@ -46,7 +46,7 @@ class PackedDeberta:
             from apc_cli.models.deberta_kernel import attend  # noqa: PLC0415 - needs Triton
 
             self._attend, self._widen = attend, _widen_fused
-            self._normed = torch.compile(_add_and_norm, dynamic=True)
+            self._normed = torch.compile(_biased_norm, dynamic=True)
 
     def logits(self, batch: PackedBatch) -> Tensor:
         states = self._embed(batch)
@@ -58,12 +58,19 @@ class PackedDeberta:
             attended = self._attend(qkv, *layer["distances"], batch.offsets, wanted, self._heads)
             if last:
                 attended, states = attended[starts], states[starts]
-            mixed = F.linear(attended, *layer["out"])
-            middle = self._normed(mixed, states, *layer["norm"], self._epsilon)
-            wide = self._widen(middle, *layer["wide"])
-            narrow = F.linear(wide, *layer["narrow"])
-            states = self._normed(narrow, middle, *layer["last norm"], self._epsilon)
+            states = self._added(states, attended, *layer["out"], *layer["norm"])
+            wide = self._widen(states, *layer["wide"])
+            states = self._added(states, wide, *layer["narrow"], *layer["last norm"])
         return self._model.classifier(self._model.pooler(states[:, None]))
+
+    def _added(
+        self, states: Tensor, own: Tensor, weight: Tensor, bias: Tensor, *norm: Tensor
+    ) -> Tensor:
+        """The norm of `states`, which it overwrites, and a linear layer's output together.
+
+        The product adds to what is there; writing it first would cost as much memory traffic again.
+        """
+        return self._normed(states.addmm_(own, weight.t()), bias, *norm, self._epsilon)
 
     def _embed(self, batch: PackedBatch) -> Tensor:
         row = batch.input_ids[None]
@@ -128,10 +135,10 @@ def _attend_each(
     return torch.cat(parts)
 
 
-def _add_and_norm(
-    added: Tensor, states: Tensor, weight: Tensor, bias: Tensor, epsilon: float
+def _biased_norm(
+    states: Tensor, bias: Tensor, weight: Tensor, shift: Tensor, epsilon: float
 ) -> Tensor:
-    return F.layer_norm(added + states, weight.shape, weight, bias, epsilon)
+    return F.layer_norm(states + bias, weight.shape, weight, shift, epsilon)
 
 
 def _widen(states: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

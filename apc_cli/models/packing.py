@@ -57,16 +57,18 @@ def packed_batches(
     groups = list(batches([len(one) for one in ids], budget, padded=False))
     lengths = [tuple(len(ids[i]) for i in group) for group in groups]
     tokens = to_device(np.concatenate([ids[i] for group in groups for i in group]), device)
-    places = [np.arange(n, dtype=np.int32) for group in lengths for n in group]
-    positions = to_device(np.concatenate(places), device)
+    sizes = np.concatenate(lengths)
+    ends = np.cumsum(sizes)
+    places = np.arange(ends[-1]) - np.repeat(ends - sizes, sizes)
+    positions = to_device(places.astype(np.int32), device)
     bounds = np.zeros((len(groups), max(map(len, groups)) + 1), np.int32)
     for row, group in zip(bounds, lengths, strict=True):
         row[1 : len(group) + 1] = np.cumsum(group)
     offsets, start = to_device(bounds, device), 0
-    for group, sizes, row in zip(groups, lengths, offsets, strict=True):
-        end = start + sum(sizes)
-        own = row[: len(group) + 1].clone()  # aligned: a kernel is compiled anew for what is not
-        yield group, PackedBatch(tokens[start:end], positions[start:end], own, sizes)
+    for group, own, row in zip(groups, lengths, offsets, strict=True):
+        end = start + sum(own)
+        begins = row[: len(group) + 1].clone()  # aligned: kernels are compiled anew for what is not
+        yield group, PackedBatch(tokens[start:end], positions[start:end], begins, own)
         start = end
 
 

@@ -17,6 +17,7 @@ _PATIENCE = timedelta(days=30)
 """How long others wait for the first, which may be asking an LLM for hours."""
 _talk: Any = None
 """Through what processes talk: by CPU, so that nobody who waits keeps a GPU busy."""
+_parted = False
 
 
 def count() -> int:
@@ -41,7 +42,7 @@ def join() -> None:
         ConfigError: this machine has fewer GPUs than processes.
     """
     global _talk
-    if count() == 1 or _talk is not None:
+    if count() == 1 or _talk is not None or _parted:
         return
     import torch  # noqa: PLC0415 - heavy, and needed by those who train together alone
     from torch import distributed  # noqa: PLC0415
@@ -82,12 +83,25 @@ def least(value: Value, key: Callable[[Value], Any]) -> Value:
 def call(*work: str) -> None:
     """Leading, tells the others what all do now; nothing at all sends them home."""
     first(work)
+    if not work:
+        _part()
 
 
 def calls() -> Iterator[tuple[str, ...]]:
     """Not leading, what to do, until there is nothing more."""
     while work := first(()):
         yield work
+    _part()
+
+
+def _part() -> None:
+    """Nothing is done together any more."""
+    global _talk, _parted
+    if _talk is not None:
+        from torch import distributed  # noqa: PLC0415
+
+        distributed.destroy_process_group()
+        _talk, _parted = None, True
 
 
 def share(batch: int) -> int:

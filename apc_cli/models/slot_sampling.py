@@ -14,6 +14,7 @@ from peft import PeftModel
 
 from apc_cli.errors import TryAgainLater
 from apc_cli.models.decoding import READ_AT_ONCE, DecodingLoop, Job
+from apc_cli.models.devices import on
 from apc_cli.models.memory import free_bytes
 from apc_cli.models.merged_layers import copied_bytes, merged, replaceable
 from apc_cli.models.sampling import Sampling
@@ -75,7 +76,7 @@ class SlotSampler:
                 done(1)
 
         jobs = [Job(i, k) for i in range(len(prompts)) for k in range(n)]
-        with _current(self._model.device), self._plain_layers():
+        with on(self._model.device), self._plain_layers():
             at_once = self._fitting(prompts, n, sampling, min(most or MOST_AT_ONCE, len(jobs)))
             left = jobs
             while not self._write(prompts, n, sampling, left, min(at_once, len(left)), keep):
@@ -146,7 +147,7 @@ class SlotSampler:
             return None
         once = Sampling(max_new_tokens=1)
         try:
-            with _current(device):
+            with on(device):
                 loop = DecodingLoop(model, shapes, [ids], 1, 1, once, self._ends)
                 found = loop.first_logits()
         except (UnsupportedModel, TypeError, ValueError) as error:
@@ -168,11 +169,6 @@ def out_of_memory(replies: int) -> TryAgainLater:
 def _readable(prompts: int, n: int, replies: int) -> int:
     """How many prompts are kept: of those with replies under way, some have only stragglers."""
     return min(prompts, replies, 2 * -(-replies // n))
-
-
-def _current(device: torch.device) -> AbstractContextManager[Any]:
-    """Kernels and graphs go to the current GPU, which need not be the model's."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _free(device: torch.device) -> float:
