@@ -23,7 +23,7 @@ from transformers import (
 from apc_cli.errors import ConfigError, DataError
 from apc_cli.models import cpu_attention, lean_llama, prepacked
 from apc_cli.models.adapters import add_lora, base_reference, load_adapter
-from apc_cli.models.devices import pick_device, pick_dtype
+from apc_cli.models.devices import in_format, pick_device, pick_dtype
 from apc_cli.models.networks import BranchingDecoder, FlatClassifier, Network
 from apc_cli.models.precision import settled
 from apc_cli.models.references import digest, resolve
@@ -219,14 +219,13 @@ def _load_adapted(
 
 
 def _for_reading(model: Any, tokenizer: Any, dtype: torch.dtype) -> BranchingDecoder:
-    """A decoder's network in the format, with what makes it faster on a CPU."""
+    """A merged float32 decoder in the format, with what makes it faster on a CPU."""
     if not prepacked.is_possible(model.device, dtype):
-        return BranchingDecoder(model.to(dtype), tokenizer)
+        return BranchingDecoder(in_format(model, dtype), tokenizer)
     if lean_llama.can_read(model.config):
         lean = lean_llama.LeanLlama(model)
-        return BranchingDecoder(model.to(dtype), tokenizer, lean=lean)
-    model = model.to(dtype)
-    cpu_attention.use_in(model)
+        return BranchingDecoder(in_format(model, dtype), tokenizer, lean=lean)
+    cpu_attention.use_in(in_format(model, dtype))
     prepacked.prepack(model.base_model)
     return BranchingDecoder(model, tokenizer)
 
