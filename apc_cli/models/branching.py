@@ -33,12 +33,14 @@ class BranchedBatch:
         position_ids: (rows, tokens) position of each token within prefix + its branch.
         allowed: (rows, 1, tokens, tokens) True where a token may attend to another.
         ends: for each row, where each branch's last token lies.
+        lengths: for each row, how many of its tokens are no padding.
     """
 
     input_ids: Tensor
     position_ids: Tensor
     allowed: Tensor
     ends: list[list[int]]
+    lengths: list[int]
 
 
 class _Tree(NamedTuple):
@@ -66,6 +68,7 @@ def pack(groups: Sequence[TokenGroup], pad_id: int, device: torch.device) -> Bra
         position_ids.to(device),
         allowed.to(device),
         [row.ends for row in rows],
+        [len(row.ids) for row in rows],
     )
 
 

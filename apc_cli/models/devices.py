@@ -43,6 +43,18 @@ def native_formats(device: torch.device) -> tuple[torch.dtype, ...]:
     return (torch.bfloat16,) if device.type == "cpu" and _cpu_has_bf16() else ()
 
 
+def in_format(model: Any, dtype: torch.dtype) -> Any:
+    """The same model in the format, all but the frequencies of its rotary positions.
+
+    Rounded to bfloat16 they turn a token at place 150 by up to a fifth of a radian too far.
+    """
+    exact = [(m, m.inv_freq) for m in model.modules() if hasattr(m, "inv_freq")]
+    model.to(dtype)
+    for module, frequencies in exact:
+        module.inv_freq = frequencies
+    return model
+
+
 def _cpu_has_bf16() -> bool:
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

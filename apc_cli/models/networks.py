@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.branching import pack
 from apc_cli.models.devices import on
+from apc_cli.models.lean_llama import LeanLlama
 from apc_cli.models.packing import PackedClassifier, packed_batches
 from apc_cli.models.token_batches import Ids, TokenReader, batches, to_device
 from apc_cli.prompts import Prompt
@@ -135,13 +136,22 @@ class FlatClassifier:
 class BranchingDecoder:
     """A decoder with a LoRA adapter and a head; reads a prefix once for all its branches."""
 
-    def __init__(self, model: Any, tokenizer: Any, max_prefix: int = 384) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        max_prefix: int = 384,
+        lean: LeanLlama | None = None,
+    ) -> None:
+        """`lean` reads in place of the model, whose layers it has."""
         self.model, self.tokenizer, self.max_prefix = model, tokenizer, max_prefix
-        self.truncated = 0
+        self._lean, self.truncated = lean, 0
 
     def logits(self, prompts: Sequence[Prompt]) -> Tensor:
         groups = [self._tokens(prompt) for prompt in prompts]
         batch = pack(groups, self.tokenizer.pad_token_id or 0, self.model.device)
+        if self._lean:
+            return self._lean.logits(batch)
         classifier = getattr(self.model, "get_base_model", lambda: self.model)()
         states = classifier.model(
             input_ids=batch.input_ids,

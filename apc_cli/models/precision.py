@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from apc_cli.models.devices import native_formats
+from apc_cli.models.devices import in_format, native_formats
 from apc_cli.models.networks import FlatClassifier
 from apc_cli.models.packed_deberta import PackedDeberta, can_read
 from apc_cli.models.packing import PackedBert, PackedClassifier
@@ -41,13 +41,13 @@ def settled(model: Any, tokenizer: Any, dtype: str) -> FlatClassifier:
     float32 where none of them gives the probabilities of float32 within TOLERANCE.
     """
     if dtype != "auto":
-        return _network(model.to(getattr(torch, dtype)), tokenizer)
+        return _network(in_format(model, getattr(torch, dtype)), tokenizer)
     formats = native_formats(model.device)
     if not formats:
         return _network(model, tokenizer)
     exact = _opinions(FlatClassifier(model, tokenizer))
     for candidate in formats:
-        network = _network(copy.deepcopy(model).to(candidate), tokenizer)
+        network = _network(in_format(copy.deepcopy(model), candidate), tokenizer)
         if agrees(_opinions(network), exact):
             return network
     return _network(model, tokenizer)
