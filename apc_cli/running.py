@@ -22,7 +22,7 @@ from apc_cli.workshop import Workshop
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from apc_cli.models.role_player import RolePlayer
+    from apc_cli.models.playing.role_player import RolePlayer
     from apc_cli.steps.train_discriminators import Labelled
 
 

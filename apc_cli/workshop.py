@@ -26,11 +26,11 @@ from apc_cli.stages import LLM_PROMPTS, ROUND, SHARED, SOURCE, shipped, stages_f
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
+    from apc_cli.models.judging.retriever import Retriever
+    from apc_cli.models.judging.scorer import Scorer
     from apc_cli.models.llm.llm_scorer import LlmScorer
     from apc_cli.models.llm.served_player import ServedPlayer
-    from apc_cli.models.retriever import Retriever
-    from apc_cli.models.role_player import RolePlayer
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.playing.role_player import RolePlayer
     from apc_cli.models.teacher import Teacher
     from apc_cli.teaching import Teaching
 
@@ -199,7 +199,7 @@ class Workshop:
                 f"the rule-based teacher knows no {self.character.language}",
                 "set teacher.backend: openai, with OPENAI_API_KEY or OPENAI_BASE_URL",
             )
-        from apc_cli.models.rule_teacher import RuleTeacher
+        from apc_cli.models.rules.rule_teacher import RuleTeacher
 
         return RuleTeacher(self.character.seed)
 
@@ -286,11 +286,11 @@ class Workshop:
         """Over the persona's statements; asked for only after they were made."""
         if self.main is not self:
             return self.main._retriever
-        from apc_cli.models import retriever
+        from apc_cli.models.judging import retriever
 
         policy = self.character.policy
         if policy.retriever == "embedding":
-            from apc_cli.models.embedder import Embedder
+            from apc_cli.models.judging.embedder import Embedder
 
             embedder = Embedder(policy.embedder, self.character.device)
             return retriever.by_embedding(embedder, self.statements())
@@ -333,7 +333,7 @@ class Workshop:
         Raises:
             ConfigError: it cannot be loaded, or is behind a server and an adapter is wanted on it.
         """
-        from apc_cli.models.role_player import RolePlayer
+        from apc_cli.models.playing.role_player import RolePlayer
 
         if self.character.policy.backend == "openai":
             if adapter or trainable:
@@ -354,7 +354,7 @@ class Workshop:
 
     def plain_player(self, adapter: str, dtype: str) -> "RolePlayer":
         """The role-play model with an adapter, unquantised, as others will run it."""
-        from apc_cli.models.role_player import RolePlayer
+        from apc_cli.models.playing.role_player import RolePlayer
 
         return RolePlayer.load(
             self.character.policy.model,
@@ -374,7 +374,7 @@ class Workshop:
         return "warm_up" if self.character.sft_epochs else None
 
     def _scorer(self, relevance: str, nli: str) -> "Scorer":
-        from apc_cli.models.scorer import Scorer
+        from apc_cli.models.judging.scorer import Scorer
 
         return Scorer.load(
             relevance=relevance,

@@ -15,8 +15,8 @@ from random_models import random_player
 from transformers import TrainerCallback
 
 from apc_cli.models.adapters import add_lora
-from apc_cli.models.preference import PreferenceSettings, fit_preferences
-from apc_cli.models.role_player import RolePlayer
+from apc_cli.models.playing.role_player import RolePlayer
+from apc_cli.models.training.preference import PreferenceSettings, fit_preferences
 from apc_cli.records import PreferencePair
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -24,12 +24,12 @@ from dpo import DEVICE, PROMPT, RANK, REPLY
 from random_models import SHAPES, random_player
 from trl import DPOConfig, DPOTrainer
 
-from apc_cli.models import lean_training, packed_pairs, trainers
 from apc_cli.models.adapters import add_lora
-from apc_cli.models.fused_layers import fused_layers
-from apc_cli.models.fused_lora import fused_lora
-from apc_cli.models.lean_training import LeanPasses, lean
-from apc_cli.models.swapping import swapped
+from apc_cli.models.training import lean_training, packed_pairs, trainers
+from apc_cli.models.training.fused_layers import fused_layers
+from apc_cli.models.training.fused_lora import fused_lora
+from apc_cli.models.training.lean_training import LeanPasses, lean
+from apc_cli.models.training.swapping import swapped
 
 PAIRS = 8
 

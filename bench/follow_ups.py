@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 
-from apc_cli.models.scorer import Scorer
+from apc_cli.models.judging.scorer import Scorer
 
 ALICE = [
     "Alice is a 26-year-old professional guitarist.",

@@ -26,9 +26,9 @@ import transformers
 from scoring_material import Persona
 
 from apc_cli.models.devices import pick_dtype
-from apc_cli.models.discriminator import Discriminator
-from apc_cli.models.networks import FlatClassifier
-from apc_cli.models.scorer import Scorer
+from apc_cli.models.judging.discriminator import Discriminator
+from apc_cli.models.judging.networks import FlatClassifier
+from apc_cli.models.judging.scorer import Scorer
 from apc_cli.prompts import Prompt, nli_prompt, relevance_prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 

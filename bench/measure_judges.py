@@ -11,8 +11,8 @@ import argparse
 import numpy as np
 from train_judges import LABELS, PAIRS, corpus, examples_of
 
-from apc_cli.models.discriminator import Discriminator
-from apc_cli.models.discriminator_training import predict
+from apc_cli.models.judging.discriminator import Discriminator
+from apc_cli.models.judging.discriminator_training import predict
 from apc_cli.reports.agreement import agreement
 
 

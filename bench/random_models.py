@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GemmaConfig, PreTrainedConfig
 
+from apc_cli.models.playing.role_player import RolePlayer
 from apc_cli.models.references import resolve
-from apc_cli.models.role_player import RolePlayer
 
 SHAPES: dict[str, dict[str, Any]] = {
     "gemma-7b": {},  # GemmaConfig's defaults are Gemma-1.1-7b's

@@ -21,8 +21,8 @@ import transformers
 from random_models import SHAPES, random_player
 
 from apc_cli.models.adapters import add_lora
-from apc_cli.models.role_player import RolePlayer, Sampling
-from apc_cli.models.sampling import generation_options
+from apc_cli.models.playing.role_player import RolePlayer, Sampling
+from apc_cli.models.playing.sampling import generation_options
 from apc_cli.records import Message
 
 PLAIN = Sampling()

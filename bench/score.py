@@ -29,9 +29,9 @@ from scoring_material import SHAPES, Persona, write_pair
 from sentence_transformers import CrossEncoder
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from apc_cli.models.discriminator import Discriminator
-from apc_cli.models.networks import FlatClassifier
-from apc_cli.models.scorer import Scorer
+from apc_cli.models.judging.discriminator import Discriminator
+from apc_cli.models.judging.networks import FlatClassifier
+from apc_cli.models.judging.scorer import Scorer
 from apc_cli.prompts import nli_prompt, nli_text
 from apc_cli.records import NLI_LABELS
 

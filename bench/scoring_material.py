@@ -27,7 +27,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from apc_cli.models.corpus import load_corpus
+from apc_cli.models.labelled.corpus import load_corpus
 from apc_cli.models.references import resolve
 from apc_cli.prompts import nli_text, relevance_text
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS

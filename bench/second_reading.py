@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from apc_cli.errors import DataError
-from apc_cli.models.corpus import Exchange, LabelledReply, load_corpus, reading_of
+from apc_cli.models.labelled.corpus import Exchange, LabelledReply, load_corpus, reading_of
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"

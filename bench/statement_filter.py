@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from apc_cli.models.corpus import load_corpus
-from apc_cli.models.embedder import Embedder
-from apc_cli.models.scorer import Scorer
-from apc_cli.models.statement_filter import NearestStatements
+from apc_cli.models.judging.embedder import Embedder
+from apc_cli.models.judging.scorer import Scorer
+from apc_cli.models.judging.statement_filter import NearestStatements
+from apc_cli.models.labelled.corpus import load_corpus
 
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "corpus").glob("A[HI]*.yaml"))
 NAME = "Mara"

@@ -28,8 +28,8 @@ from scoring_material import SHAPES as JUDGES
 from scoring_material import Persona, write_pair
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from apc_cli.models.judging.scorer import Scorer
 from apc_cli.models.memory import release
-from apc_cli.models.scorer import Scorer
 from apc_cli.prompts import nli_text
 
 STATEMENTS, REPLIES, EPOCHS = 30, 2, 10

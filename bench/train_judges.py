@@ -20,9 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from apc_cli.models.corpus import Exchange, LabelledReply, Persona, load_corpus
-from apc_cli.models.discriminator import Discriminator
-from apc_cli.models.discriminator_training import (
+from apc_cli.models.judging.discriminator import Discriminator
+from apc_cli.models.judging.discriminator_training import (
     FitSettings,
     LabelledPrompt,
     best_temperature,
@@ -31,8 +30,9 @@ from apc_cli.models.discriminator_training import (
     predict,
     rescaled,
 )
-from apc_cli.models.personas import generate, halves
-from apc_cli.models.recitals import recitals
+from apc_cli.models.labelled.corpus import Exchange, LabelledReply, Persona, load_corpus
+from apc_cli.models.labelled.personas import generate, halves
+from apc_cli.models.labelled.recitals import recitals
 from apc_cli.prompts import nli_prompt, relevance_prompt
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 from apc_cli.reports.agreement import agreement

@@ -17,10 +17,10 @@ import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from apc_cli.models import trainers
 from apc_cli.models.adapters import add_lora
-from apc_cli.models.lean_training import lean
-from apc_cli.models.role_player import RolePlayer
+from apc_cli.models.playing.role_player import RolePlayer
+from apc_cli.models.training import trainers
+from apc_cli.models.training.lean_training import lean
 from apc_cli.prompts import role_play_messages
 
 FACTS = [

@@ -196,7 +196,7 @@ def _encoder(path):
 
 def _judge(base, architecture, style, labels, path, seed):
     """A judge with a random head: its opinions are arbitrary but certain, as a test needs them."""
-    from apc_cli.models.discriminator import Discriminator
+    from apc_cli.models.judging.discriminator import Discriminator
 
     judge = Discriminator.create(
         str(base),

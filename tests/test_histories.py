@@ -5,7 +5,7 @@ import json
 import pytest
 
 from apc_cli.histories import earlier_turns, fitting, is_history, query_in_context
-from apc_cli.models.scorer import Scorer
+from apc_cli.models.judging.scorer import Scorer
 from apc_cli.prompts import nli_text, relevance_text
 
 OFFLINE = ("--character", "Mara", "--profile", "offline")

@@ -107,7 +107,7 @@ def test_lint_finds_planted_duplicates_and_contradictions(tmp_path):
 
 @pytest.mark.parametrize("pair", ["reward", "evaluator"])
 def test_shipped_judges_know_the_obvious(pair):
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.scorer import Scorer
 
     scorer = Scorer.load(relevance=f"judge:{pair}/relevance", nli=f"judge:{pair}/nli")
     statements = ["Ida Brandt is a baker in Lund.", "Ida Brandt is afraid of dogs."]

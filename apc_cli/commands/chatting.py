@@ -10,14 +10,14 @@ from rich.console import Console
 from rich.text import Text
 
 from apc_cli.errors import ApcError, DataError
-from apc_cli.models.role_player import Sampling
+from apc_cli.models.playing.role_player import Sampling
 from apc_cli.reports.console import table
 from apc_cli.reports.terminal import safe
 from apc_cli.steps.chat import Conversation
 from apc_cli.workshop import Workshop, require
 
 if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.scorer import Scorer
 
 HELP = """/why    the statements behind the last answer, and its APC score
 /reset  start over

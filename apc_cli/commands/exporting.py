@@ -18,7 +18,7 @@ from apc_cli.workshop import Workshop
 from apc_cli.workspace import digest, write_text
 
 if TYPE_CHECKING:
-    from apc_cli.models.role_player import RolePlayer
+    from apc_cli.models.playing.role_player import RolePlayer
 
 _SYSTEM_TOKENS = 2048
 """A longer list of statements stays out of the Modelfile's system text."""
@@ -33,8 +33,9 @@ def export(
         ConfigError: the target is there already, or the adapter belongs to another base model.
         ApcError: merging changed what the model says.
     """
-    from apc_cli.models import merging, references  # noqa: PLC0415 - heavy
+    from apc_cli.models import references  # noqa: PLC0415
     from apc_cli.models.adapters import save_adapter  # noqa: PLC0415
+    from apc_cli.models.playing import merging  # noqa: PLC0415 - heavy
 
     algorithm, settings = _training(shop)
     merging.check_base(shop.workspace.path("adapter"), shop.character.policy.model)

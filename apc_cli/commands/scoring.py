@@ -23,7 +23,7 @@ from apc_cli.workshop import Workshop
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
-    from apc_cli.models.engines import Recipe, Scored, Shard
+    from apc_cli.models.judging.engines import Recipe, Scored, Shard
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class ScoreCommand:
         return table("APC", ["", ""], rows)
 
     def _recipe(self, explain: bool, before: float) -> "Recipe":
-        from apc_cli.models.engines import Recipe
+        from apc_cli.models.judging.engines import Recipe
 
         pair, language = self._shop.character.evaluator, self._shop.character.language
         weights = tuple(self._shop.character.persona.weights.items())
@@ -115,9 +115,9 @@ class ScoreCommand:
     def _engine(
         self, explain: bool, before: float, output: str
     ) -> Callable[[Iterable["Shard"]], Iterator["Scored"]]:
-        from apc_cli.models import engines
         from apc_cli.models.devices import pick_device
-        from apc_cli.models.ray_engine import on_ray
+        from apc_cli.models.judging import engines
+        from apc_cli.models.judging.ray_engine import on_ray
 
         if self._by_llm:
             return engines.one_by_one(self._shop.evaluator, explain)

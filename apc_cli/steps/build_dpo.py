@@ -11,14 +11,14 @@ from apc_cli.config import Dpo, Policy
 from apc_cli.errors import DataError
 from apc_cli.histories import earlier_turns, fitting, query_in_context
 from apc_cli.models import ranks
-from apc_cli.models.role_player import RolePlayer, Sampling, clean
+from apc_cli.models.playing.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, PreferencePair, Query, SampledReplies, Summary
 from apc_cli.reports.gaps import pair_figures
 from apc_cli.reports.style import flaws, length
 from apc_cli.workspace import ItemLog
 
 if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.scorer import Scorer
     from apc_cli.progress import Progress
     from apc_cli.workspace import Workspace
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from apc_cli.errors import DataError
 from apc_cli.histories import fitting, query_in_context
-from apc_cli.models.role_player import RolePlayer, Sampling, clean
+from apc_cli.models.playing.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, Score
 
 if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.scorer import Scorer
 
 
 class Conversation:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apc_cli.errors import DataError
-from apc_cli.models.baselines import Pair, guesses, installed_embedder
+from apc_cli.models.judging.baselines import Pair, guesses, installed_embedder
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 from apc_cli.reports.agreement import agreement, ordered_pairs
 
 if TYPE_CHECKING:
-    from apc_cli.models.embedder import Embedder
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.embedder import Embedder
+    from apc_cli.models.judging.scorer import Scorer
     from apc_cli.progress import Progress
 
 ROW_HINT = (

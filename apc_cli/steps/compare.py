@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Policy
 from apc_cli.errors import DataError
-from apc_cli.models.role_player import RolePlayer, Sampling, clean
+from apc_cli.models.playing.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import JudgedReply, Message, Score, Violation
 from apc_cli.workspace import fingerprint
 
 if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.scorer import Scorer
     from apc_cli.progress import Progress
     from apc_cli.workspace import Workspace
 

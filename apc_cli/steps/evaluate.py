@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Evaluation, Policy
-from apc_cli.models.role_player import RolePlayer, Sampling, clean
+from apc_cli.models.playing.role_player import RolePlayer, Sampling, clean
 from apc_cli.records import Message, Score, Summary
 from apc_cli.reports.statistics import bootstrap_interval, paired_gain
 from apc_cli.reports.style import FLAWS, distinct_2, flaws, length
 
 if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.scorer import Scorer
     from apc_cli.progress import Progress
     from apc_cli.workspace import Workspace
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from apc_cli.config import Dpo, Grpo, Policy
 from apc_cli.histories import query_in_context
 from apc_cli.models.adapters import save_adapter
-from apc_cli.models.reinforcement import ApcReward, Prompt, reinforce
-from apc_cli.models.role_player import RolePlayer, Sampling
+from apc_cli.models.playing.role_player import RolePlayer, Sampling
+from apc_cli.models.training.reinforcement import ApcReward, Prompt, reinforce
 from apc_cli.records import Message, Query, Summary
 from apc_cli.reports.adapter_card import adapter_card
 from apc_cli.reports.style import flaws
 
 if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.scorer import Scorer
     from apc_cli.progress import Progress
     from apc_cli.workspace import Workspace
 

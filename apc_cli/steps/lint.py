@@ -15,7 +15,7 @@ from apc_cli.prompts import interview_questions
 from apc_cli.records import NLI_LABELS
 
 if TYPE_CHECKING:
-    from apc_cli.models.scorer import Scorer
+    from apc_cli.models.judging.scorer import Scorer
     from apc_cli.progress import Progress
 
 _CONTRADICTED, _ENTAILED = (NLI_LABELS.index(label) for label in ("contradicted", "entailed"))

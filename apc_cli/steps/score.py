@@ -15,7 +15,7 @@ from apc_cli.histories import HISTORY_HINT, is_history
 from apc_cli.records import Item
 
 if TYPE_CHECKING:
-    from apc_cli.models.engines import Scored, Shard
+    from apc_cli.models.judging.engines import Scored, Shard
     from apc_cli.progress import Progress
 
 SHARD = 256

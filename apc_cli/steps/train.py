@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from apc_cli.config import Dpo
 from apc_cli.models import ranks
 from apc_cli.models.adapters import save_adapter
-from apc_cli.models.preference import PreferenceSettings, fit_preferences
+from apc_cli.models.training.preference import PreferenceSettings, fit_preferences
 from apc_cli.records import PreferencePair, Summary
 from apc_cli.reports.adapter_card import adapter_card
 
 if TYPE_CHECKING:
-    from apc_cli.models.role_player import RolePlayer
+    from apc_cli.models.playing.role_player import RolePlayer
     from apc_cli.progress import Progress
     from apc_cli.workspace import Workspace
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from apc_cli.config import Discriminators
-from apc_cli.models.baselines import Pair, guesses, installed_embedder
-from apc_cli.models.discriminator import Discriminator
-from apc_cli.models.discriminator_training import (
+from apc_cli.models.judging.baselines import Pair, guesses, installed_embedder
+from apc_cli.models.judging.discriminator import Discriminator
+from apc_cli.models.judging.discriminator_training import (
     FitSettings,
     LabelledPrompt,
     best_temperature,
@@ -31,7 +31,7 @@ from apc_cli.reports.labels import label_report
 from apc_cli.splits import hold_out_statements
 
 if TYPE_CHECKING:
-    from apc_cli.models.embedder import Embedder
+    from apc_cli.models.judging.embedder import Embedder
     from apc_cli.progress import Progress
     from apc_cli.prompts import InputStyle
     from apc_cli.workspace import Workspace

@@ -9,11 +9,11 @@ from apc_cli.config import WarmUp
 from apc_cli.histories import earlier_turns, fitting
 from apc_cli.models import ranks
 from apc_cli.models.adapters import save_adapter
-from apc_cli.models.experience import upload_experience
+from apc_cli.models.training.experience import upload_experience
 from apc_cli.records import Experience, Message, Summary
 
 if TYPE_CHECKING:
-    from apc_cli.models.role_player import RolePlayer
+    from apc_cli.models.playing.role_player import RolePlayer
     from apc_cli.progress import Progress
     from apc_cli.workspace import Workspace
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from apc_cli.models.role_player import RolePlayer
+from apc_cli.models.playing.role_player import RolePlayer
 from apc_cli.reports.serving import Exported, modelfile, served_name, serving_lines
 from apc_cli.workspace import digest
 

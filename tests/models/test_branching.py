@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from apc_cli.models.branching import pack
-from apc_cli.models.discriminator import Discriminator
+from apc_cli.models.judging.discriminator import Discriminator
 from apc_cli.prompts import Prompt
 from apc_cli.records import NLI_LABELS
 

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from apc_cli.config import Dpo
-from apc_cli.models.role_player import RolePlayer
+from apc_cli.models.playing.role_player import RolePlayer
 from apc_cli.records import SampledReplies
 from apc_cli.steps.build_dpo import choose_pairs
 

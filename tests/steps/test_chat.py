@@ -14,8 +14,8 @@ import pytest
 from fake_openai import FakeOpenAI
 
 from apc_cli.errors import DataError
-from apc_cli.models.role_player import RolePlayer, Sampling
-from apc_cli.models.scorer import Scorer
+from apc_cli.models.judging.scorer import Scorer
+from apc_cli.models.playing.role_player import RolePlayer, Sampling
 from apc_cli.records import Statement
 from apc_cli.steps.chat import Conversation
 from apc_cli.workspace import Workspace

@@ -7,8 +7,8 @@ import pytest
 from quiet import Quiet
 
 from apc_cli.errors import DataError
-from apc_cli.models.baselines import Pair, cross_validated, word_overlap
-from apc_cli.models.scorer import Scorer
+from apc_cli.models.judging.baselines import Pair, cross_validated, word_overlap
+from apc_cli.models.judging.scorer import Scorer
 from apc_cli.records import NLI_LABELS
 from apc_cli.steps.check_judge import read_rows, run
 

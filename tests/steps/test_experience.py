@@ -6,7 +6,7 @@ import pytest
 from quiet import Quiet
 
 from apc_cli.errors import DataError
-from apc_cli.models.rule_teacher import RuleTeacher
+from apc_cli.models.rules.rule_teacher import RuleTeacher
 from apc_cli.records import Query
 from apc_cli.steps import experience
 from apc_cli.steps.experience import statements_to_tell

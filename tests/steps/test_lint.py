@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from quiet import Quiet
 
+from apc_cli.models.judging.scorer import Scorer
 from apc_cli.models.rules.wording import facts_in_each, is_vague, told_by
-from apc_cli.models.scorer import Scorer
 from apc_cli.steps import lint
 
 STATEMENTS = ["Mara is a baker.", "Mara bakes bread.", "Mara is no baker."]

@@ -13,8 +13,8 @@ from quiet import Quiet
 from apc_cli.errors import DataError
 from apc_cli.files.row_files import RowFile
 from apc_cli.files.scored_files import Stream
-from apc_cli.models.engines import score_shard
-from apc_cli.models.scorer import Scorer
+from apc_cli.models.judging.engines import score_shard
+from apc_cli.models.judging.scorer import Scorer
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Statement
 from apc_cli.steps import score
 from apc_cli.workspace import Workspace
@@ -65,7 +65,7 @@ def run(scorer, content, statements_of=None, character=None, explain=False):
 
 
 def test_scores_are_those_of_a_plain_loop_over_both_discriminators(models):
-    from apc_cli.models.discriminator import Discriminator
+    from apc_cli.models.judging.discriminator import Discriminator
     from apc_cli.prompts import nli_prompt, relevance_prompt
 
     folder = models / "evaluator"

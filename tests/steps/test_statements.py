@@ -5,7 +5,7 @@ import json
 import pytest
 
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.models.rule_teacher import RuleTeacher
+from apc_cli.models.rules.rule_teacher import RuleTeacher
 from apc_cli.records import Statement
 from apc_cli.steps import statements
 from apc_cli.workspace import Workspace

@@ -11,8 +11,8 @@ from apc_cli.models.llm.chat_model import ChatModel
 from apc_cli.models.llm.chat_replies import Choice, Failure
 from apc_cli.models.llm.chat_requests import ChatRequest
 from apc_cli.models.llm.journal import Journal
-from apc_cli.models.role_player import clean
-from apc_cli.models.sampling import Sampling
+from apc_cli.models.playing.role_player import clean
+from apc_cli.models.playing.sampling import Sampling
 from apc_cli.records import Message
 
 JOURNAL = "policy.journal"

@@ -25,8 +25,8 @@ from apc_cli.models.llm.llm_asking import Asker
 from apc_cli.models.llm.llm_prompts import KINDS
 from apc_cli.models.llm.llm_teacher import LlmTeacher
 from apc_cli.models.llm.served_player import ServedPlayer
+from apc_cli.models.playing.sampling import Sampling
 from apc_cli.models.references import resolve
-from apc_cli.models.sampling import Sampling
 from apc_cli.records import RelevanceItem
 
 CUT = "the reply was cut off at the token limit"

@@ -11,7 +11,7 @@ from apc_cli.config import Policy
 from apc_cli.errors import ApcError, ConfigError, TryAgainLater
 from apc_cli.models.llm.chat_requests import ChatRequest, canonical_json
 from apc_cli.models.llm.served_player import ServedPlayer
-from apc_cli.models.sampling import Sampling
+from apc_cli.models.playing.sampling import Sampling
 
 TALKS = [[{"role": "user", "content": text}] for text in ("What do you bake?", "Who are you?")]
 SAMPLING = Sampling(max_new_tokens=20, temperature=0.8, top_p=0.9, min_p=0.1, seed=7)

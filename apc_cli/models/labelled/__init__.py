@@ -1,0 +1,1 @@
+"""Personas with labelled replies, which train judges: written, invented by rule, and recited."""
