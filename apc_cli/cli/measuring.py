@@ -208,8 +208,10 @@ def lint(
 
 def _train_missing(shop: "Workshop", shops: "list[Workshop]", dry_run: bool) -> None:
     """Trains the adapters to compare, once it is sure that they can be measured."""
+    from apc_cli.preflight import preflight
+
     if not dry_run:
-        shop.preflight(["evaluation"])
+        preflight(shop, ["evaluation"])
     for each in shops:
         build(each, each.algorithm, (), dry_run)
 

@@ -7,11 +7,13 @@ from importlib.metadata import version
 from typing import Any
 
 from apc_cli.errors import ConfigError
+from apc_cli.evaluating import evaluator_name, verdict_facts
 from apc_cli.prompts import interview_questions
 from apc_cli.records import JudgedReply
 from apc_cli.reports.comparison import Step, comparison
 from apc_cli.reports.comparison_pages import html_page, markdown_page
 from apc_cli.reports.judges import judged_by
+from apc_cli.showing import conversation
 from apc_cli.steps import compare
 from apc_cli.steps.compare import AskedQuery, System
 from apc_cli.workshop import Workshop
@@ -85,8 +87,9 @@ def compare_systems(shop: Workshop, plan: Plan) -> dict[str, Any]:
     samples, seed = plan.samples or settings.samples_per_query, shop.character.seed
     judged = compare.run(
         shop.character.character, shop.statements(), queries,
-        [row.system for row in _grouped(rows)], lambda: shop.evaluator, shop.verdict_facts(),
-        shop.character.policy, samples, seed, shop.workspace, shop.progress,
+        [row.system for row in _grouped(rows)], lambda: shop.evaluator,
+        verdict_facts(shop.character), shop.character.policy, samples, seed, shop.workspace,
+        shop.progress,
     )  # fmt: skip
     steps = [Step(r.before, r.system.name) for r in rows if r.before and r.top_k is None]
     figures = comparison(
@@ -130,7 +133,7 @@ def _stages(
                 name + suffix,
                 owner.workspace.digest(adapter) if adapter else None,
                 partial(owner.player, adapter),
-                partial(owner.conversation, method=method, top_k=top_k),
+                partial(conversation, owner, method=method, top_k=top_k),
             ),
             before,
             top_k,
@@ -177,7 +180,7 @@ def _frame(
     shop: Workshop, plan: Plan, queries: Sequence[AskedQuery], samples: int
 ) -> dict[str, Any]:
     """Everything in the report that no reply decides."""
-    character, evaluator = shop.character, shop.evaluator_name()
+    character, evaluator = shop.character, evaluator_name(shop.character)
     made = {
         "role-play model": character.policy.model,
         "adapter (SHA-256)": shop.workspace.digest("adapter") or "none",
