@@ -149,7 +149,7 @@ def evaluate(
 
 
 def check_judge(
-    file: Annotated[str, typer.Argument(help="labelled JSONL rows (see README); - is stdin")],
+    file: Annotated[str, typer.Argument(help="labelled rows: JSONL, CSV, Parquet; - is stdin")],
     personas: Annotated[
         Path | None,
         typer.Option(help="JSON: character → all its statements, for ranked replies"),
