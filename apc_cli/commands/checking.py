@@ -1,7 +1,6 @@
 """What may be wrong before anything is scored: `apc check-judge` and `apc lint`."""
 
 import json
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ def check_judges(
     """The report of `apc check-judge` on a labelled file."""
     known = _read_personas(personas) if personas else {}
     with opened(file) as files:
-        placed = chain.from_iterable(found.rows(check_judge.ROW_HINT) for found in files)
-        rows = check_judge.read_rows(placed, "stdin" if file == "-" else file)
+        placed = [one for found in files for one in found.rows(check_judge.ROW_HINT)]
+    rows = check_judge.read_rows(placed, "stdin" if file == "-" else file)
     scorer = shop.reward if reward else shop.evaluator
     return check_judge.run(rows, known, scorer, shop.progress)
 

@@ -161,7 +161,6 @@ def test_the_command_prints_a_table_and_json(project, apc):
         ("gold.jsonl", "", 65, "gold.jsonl has no rows"),
         ("gold.jsonl", None, 2, "does not exist"),
         ("gold.csv", "character,query\nMara", 65, "gold.csv line 2: more or fewer cells"),
-        ("gold.csv", "character,rank\nMara,1", 65, "gold.csv line 2: `statement` must be text"),
         ("gold.parquet", "PAR1", 65, "gold.parquet cannot be read as Parquet"),
     ],
 )
@@ -171,3 +170,11 @@ def test_a_bad_file_is_one_line(project, apc, name, content, code, words):
     found = apc("check-judge", name, "--profile", "offline")
     assert found[0] == code and found[1] == "" and words in found[2]
     assert found[2].startswith("error: ") and found[2].count("\n") == 1
+
+
+def test_a_wrong_row_with_others_behind_it_is_one_line(project, apc_process):
+    (project / "gold.csv").write_text("character,rank\nMara,1\nMara,2\n")
+    process = apc_process("check-judge", "gold.csv", "--profile", "offline")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 65 and err.count("\n") == 1
+    assert err.startswith("error: gold.csv line 2: `statement` must be text")
