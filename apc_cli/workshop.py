@@ -15,7 +15,7 @@ from apc_cli.pipeline import Pipeline
 from apc_cli.progress import Progress
 from apc_cli.records import Item, Query, Statement
 from apc_cli.splits import hold_out_queries
-from apc_cli.stages import LLM_PROMPTS, SHARED, SOURCE, shipped, stages_for
+from apc_cli.stages import DIRECTORY, JUDGE, LLM_PROMPTS, SHARED, SOURCE, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -70,15 +70,17 @@ class Workshop:
         from apc_cli.models.references import shipped_judge
 
         stages = stages_for(self.config)
-        judges = {name for stage in stages for name in shipped(*stage.reads)}
+        reads = {name for stage in stages for name in stage.reads}
         prompts = Path(__file__).parent / "prompts" / f"{self.character.language}.yaml"
         sources = {SOURCE: self.source, LLM_PROMPTS: prompts}
-        sources |= {name: shipped_judge(name) for name in judges}
+        sources |= {name: shipped_judge(name) for name in reads if name.startswith(JUDGE)}
+        local = {name: name.removeprefix(DIRECTORY) for name in reads if name.startswith(DIRECTORY)}
+        checkpoints = {name: Path(place).expanduser() for name, place in local.items()}
         if self.main is not self:
             common = [stage for stage in stages if stage.name in SHARED]
             sources |= {n: self.main.workspace.path(n) for stage in common for n in stage.writes}
             stages = [stage for stage in stages if stage not in common]
-        return Pipeline(stages, self.config, self.workspace, sources)
+        return Pipeline(stages, self.config, self.workspace, sources, checkpoints)
 
     def cost(self) -> dict[str, Any]:
         """What this run has asked of an LLM so far; empty where it asks none."""
