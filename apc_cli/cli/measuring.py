@@ -117,7 +117,7 @@ def evaluate(
 ) -> None:
     """Compare methods before and after training: tables, tests and plots under reports/."""
     from apc_cli.commands.building import require_adapter
-    from apc_cli.commands.comparing import Plan, compare_systems, shops
+    from apc_cli.commands.comparing import Plan, baseline_of, compare_systems, shops
     from apc_cli.reports.comparison_tables import tables
     from apc_cli.reports.console import cost_line, table
 
@@ -128,6 +128,7 @@ def evaluate(
     settings = limited(settings, max_cost, max_requests)
     shop = workshop(character, config, profile, workspace, settings)
     plan.check_backend(shop.character.policy.backend)
+    baseline_of(shop, plan)  # before anything is trained
     if untrained:
         build(shop, "queries", (), dry_run)
     else:

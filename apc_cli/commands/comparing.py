@@ -80,9 +80,7 @@ def compare_systems(shop: Workshop, plan: Plan) -> dict[str, Any]:
     """Runs the comparison, writes reports/evaluation.{json,md,html}, returns the report."""
     rows = list(_rows(shop, plan))
     names = [row.system.name for row in rows if row.top_k is None]
-    baseline = plan.baseline or _default_baseline(shop, names)
-    if baseline not in names:
-        raise ConfigError(f"--baseline '{baseline}' is no system", f"there are: {', '.join(names)}")
+    baseline = baseline_of(shop, plan)
     queries, settings = _queries(shop, plan), shop.character.evaluation
     samples, seed = plan.samples or settings.samples_per_query, shop.character.seed
     judged = compare.run(
@@ -113,14 +111,38 @@ def shops(shop: Workshop, plan: Plan) -> list[Workshop]:
     return [shop, *(other for other in others if other is not shop)]
 
 
+def baseline_of(shop: Workshop, plan: Plan) -> str:
+    """The system to test against: else the configured method without training, or the first.
+
+    Raises:
+        ConfigError: the plan compares no system of that name.
+    """
+    names = [
+        method + suffix
+        for method in plan.methods
+        for suffix, _ in _adapters(_owner(shop, method, plan), method, plan)
+    ]
+    if not plan.baseline:
+        method = shop.character.policy.method
+        return method if method in names else names[0]
+    if plan.baseline not in names:
+        raise ConfigError(
+            f"--baseline '{plan.baseline}' is no system", f"there are: {', '.join(names)}"
+        )
+    return plan.baseline
+
+
 def _rows(shop: Workshop, plan: Plan) -> Iterator[_Row]:
     """Each method at each stage of its training, then rag over k."""
     for method in plan.methods:
-        owner = shop.for_method(method) if plan.own_adapters else shop
-        yield from _stages(owner, method, method, plan)
+        yield from _stages(_owner(shop, method, plan), method, method, plan)
     for k in plan.top_k:
-        owner = shop.for_method("rag") if plan.own_adapters else shop
-        yield from _stages(owner, "rag", f"rag (k = {k})", plan, k)
+        yield from _stages(_owner(shop, "rag", plan), "rag", f"rag (k = {k})", plan, k)
+
+
+def _owner(shop: Workshop, method: str, plan: Plan) -> Workshop:
+    """Whose adapters play the method."""
+    return shop.for_method(method) if plan.own_adapters else shop
 
 
 def _stages(
@@ -159,12 +181,6 @@ def _grouped(rows: Sequence[_Row]) -> list[_Row]:
     """Systems of one adapter after each other, so that each model is loaded once."""
     order = list(dict.fromkeys(row.system.adapter for row in rows))
     return sorted(rows, key=lambda row: order.index(row.system.adapter))
-
-
-def _default_baseline(shop: Workshop, names: Sequence[str]) -> str:
-    """The configured method without training, else the first system."""
-    method = shop.character.policy.method
-    return method if method in names else names[0]
 
 
 def _queries(shop: Workshop, plan: Plan) -> list[AskedQuery]:
