@@ -17,6 +17,7 @@ from typing import Any
 
 from apc_cli.config import Configuration
 from apc_cli.errors import DataError
+from apc_cli.models.references import outline
 from apc_cli.records import Summary
 from apc_cli.workspace import Workspace, digest, fingerprint
 
@@ -49,7 +50,11 @@ Runner = Callable[[Stage, str], Summary]
 
 
 class Pipeline:
-    """A character's stages over one workspace; `sources` are input files outside of it."""
+    """A character's stages over one workspace; `sources` are input files outside of it.
+
+    `checkpoints` are directories of weights. Hashing gigabytes at every plan would take too long:
+    they count as changed when a file of theirs has another name, size or time.
+    """
 
     def __init__(
         self,
@@ -57,9 +62,11 @@ class Pipeline:
         config: Configuration,
         workspace: Workspace,
         sources: dict[str, Path],
+        checkpoints: dict[str, Path],
     ) -> None:
         self.stages = {stage.name: stage for stage in stages}
-        self.config, self.workspace, self.sources = config, workspace, sources
+        self.config, self.workspace = config, workspace
+        self.sources, self.checkpoints = sources, checkpoints
         self._writer = {name: stage for stage in stages for name in stage.writes}
 
     def needed(self, target: str) -> list[Stage]:
@@ -159,6 +166,8 @@ class Pipeline:
         ]
 
     def _input_digest(self, name: str) -> str | None:
+        if name in self.checkpoints:
+            return outline(self.checkpoints[name])
         return digest(self.sources[name]) if name in self.sources else self.workspace.digest(name)
 
     def _changes(self, stage: Stage, entry: dict[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apc_cli.evaluating import evaluator_name
 from apc_cli.models import ranks
 from apc_cli.pipeline import Stage
 from apc_cli.prompts import interview_questions
@@ -17,6 +18,7 @@ from apc_cli.records import (
     Statement,
     Summary,
 )
+from apc_cli.showing import conversation, shown_statements
 from apc_cli.stages import ROUND
 from apc_cli.workshop import Workshop
 from apc_cli.workspace import Workspace
@@ -139,7 +141,7 @@ def _told(shop: Workshop, query: Query) -> list[str]:
     """The statements that a faithful answer to the query tells."""
     from apc_cli.steps.experience import statements_to_tell
 
-    shown = shop.shown_statements(query.query) or shop.statements()
+    shown = shown_statements(shop, query.query) or shop.statements()
     relevance = shop.reward.relevance(shop.character.character, shown, query.query)
     settings = shop.character.warm_up
     return statements_to_tell(
@@ -154,7 +156,7 @@ def _warm_up(shop: Workshop, fingerprint: str) -> Summary:
     player = _fresh_player(shop)
     return warm_up.run(
         player, shop.workspace.read_rows("experience.jsonl", Experience),
-        shop.conversation, shop.character.warm_up, shop.character.sft_epochs,
+        partial(conversation, shop), shop.character.warm_up, shop.character.sft_epochs,
         shop.character.seed, player.room_for_prompts(shop.character.policy),
         shop.workspace.path(f"checkpoints/warm-up-{fingerprint[:12]}"),
         shop.workspace, shop.progress,
@@ -169,7 +171,7 @@ def _build_dpo(shop: Workshop, fingerprint: str, number: int) -> Summary:
     turned = (number - 1) * most % max(1, len(queries))
     return build_dpo.run(
         shop.character.character, shop.statements(), queries[turned:] + queries[:turned],
-        shop.conversation, shop.player(start), shop.reward, shop.character.policy,
+        partial(conversation, shop), shop.player(start), shop.reward, shop.character.policy,
         shop.character.dpo, shop.character.seed + 7_919 * (number - 1), fingerprint, place,
         shop.progress,
     )  # fmt: skip
@@ -193,7 +195,7 @@ def _grpo(shop: Workshop, fingerprint: str) -> Summary:
     start = shop.start
     player = shop.player(start, trainable=True) if start else _fresh_player(shop)
     return grpo.run(
-        shop.character.character, shop.statements(), shop.queries()[0], shop.conversation,
+        shop.character.character, shop.statements(), shop.queries()[0], partial(conversation, shop),
         player, shop.reward, shop.character.policy, shop.character.grpo, shop.character.dpo,
         shop.character.seed, shop.workspace.path(f"checkpoints/grpo-{fingerprint[:12]}"),
         shop.workspace, shop.progress,
@@ -220,7 +222,8 @@ def _evaluation(shop: Workshop, fingerprint: str) -> Summary:
     held_out = [query.query for query in shop.queries()[1]]
     return evaluate.run(
         shop.character.character, shop.statements(),
-        [*interview_questions(shop.character.language), *held_out], shop.conversation,
-        players, shop.evaluator, shop.evaluator_name(), shop.algorithm, shop.character.policy,
-        shop.character.evaluation, shop.character.seed, shop.workspace, shop.progress,
+        [*interview_questions(shop.character.language), *held_out], partial(conversation, shop),
+        players, shop.evaluator, evaluator_name(shop.character), shop.algorithm,
+        shop.character.policy, shop.character.evaluation, shop.character.seed, shop.workspace,
+        shop.progress,
     )  # fmt: skip

@@ -1,10 +1,14 @@
 """The pipeline's stages: what each reads and writes, and the settings that decide its result."""
 
+from os.path import expanduser, isdir
+
 from apc_cli.config import Character, Configuration
 from apc_cli.pipeline import Stage
 
 SOURCE = "source text"
 LLM_PROMPTS = "LLM prompts"
+JUDGE, DIRECTORY = "judge:", "directory "
+"""How inputs begin that are a judge of this package or a local one."""
 ROUND = "-round-"
 """Stands between the name of a stage and the number of its round, in all rounds but the last."""
 SHARED = frozenset({"statements", "queries", "label-data", "train-discriminators"})
@@ -30,10 +34,10 @@ def stages_for(config: Configuration) -> list[Stage]:
     character = config.character
     own_judges = character.discriminators.source == "train"
     pair, evaluator = character.discriminators, character.evaluator
-    judge_reads = ("discriminators",) if own_judges else shipped(pair.relevance, pair.nli)
-    base_reads = shipped(pair.base_relevance, pair.base_nli)
+    judge_reads = ("discriminators",) if own_judges else watched(pair.relevance, pair.nli)
+    base_reads = watched(pair.base_relevance, pair.base_nli)
     by_llm = evaluator.backend == "openai"
-    evaluator_reads = (LLM_PROMPTS,) if by_llm else shipped(evaluator.relevance, evaluator.nli)
+    evaluator_reads = (LLM_PROMPTS,) if by_llm else watched(evaluator.relevance, evaluator.nli)
     llm_keys = ("teacher.model", "teacher.label_samples")
     label_keys = llm_keys[1:] if character.teacher.backend == "openai" else ()
     judge_keys = () if own_judges else ("discriminators.relevance", "discriminators.nli")
@@ -119,6 +123,7 @@ def _rounds(
     return stages
 
 
-def shipped(*references: str) -> tuple[str, ...]:
-    """Those that name a judge of this package: a newer release may bring another of the name."""
-    return tuple(dict.fromkeys(name for name in references if name.startswith("judge:")))
+def watched(*references: str) -> tuple[str, ...]:
+    """Inputs for those whose files may change under their name: shipped and local judges."""
+    found = (f"{DIRECTORY}{name}" if isdir(expanduser(name)) else name for name in references)
+    return tuple(dict.fromkeys(name for name in found if name.startswith((JUDGE, DIRECTORY))))

@@ -1,28 +1,21 @@
-"""A character's models, built when they are first asked for, and what is shown to them.
+"""A character's artifacts and models, built when they are first asked for.
 
 Heavy libraries are imported when something needs them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Configuration
 from apc_cli.errors import ConfigError
-from apc_cli.histories import query_in_context
+from apc_cli.evaluating import measured_by_llm
 from apc_cli.pipeline import Pipeline
 from apc_cli.progress import Progress
-from apc_cli.prompts import role_play_messages
-from apc_cli.records import (
-    Item,
-    Message,
-    Query,
-    Statement,
-)
-from apc_cli.reports.judges import LLM
+from apc_cli.records import Item, Query, Statement
 from apc_cli.splits import hold_out_queries
-from apc_cli.stages import LLM_PROMPTS, ROUND, SHARED, SOURCE, shipped, stages_for
+from apc_cli.stages import DIRECTORY, JUDGE, LLM_PROMPTS, SHARED, SOURCE, stages_for
 from apc_cli.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,11 +26,6 @@ if TYPE_CHECKING:
     from apc_cli.models.playing.role_player import RolePlayer
     from apc_cli.models.teacher import Teacher
     from apc_cli.teaching import Teaching
-
-_TAUGHT = {"statements", "queries", "label-data", "experience"}
-_PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "grpo", "evaluation"}
-_WEIGHED = {"warm-up", "dpo", "grpo", "evaluation"}
-_MODELLED = {"train-discriminators"} | _PLAYED
 
 
 class Workshop:
@@ -82,53 +70,17 @@ class Workshop:
         from apc_cli.models.references import shipped_judge
 
         stages = stages_for(self.config)
-        judges = {name for stage in stages for name in shipped(*stage.reads)}
+        reads = {name for stage in stages for name in stage.reads}
         prompts = Path(__file__).parent / "prompts" / f"{self.character.language}.yaml"
         sources = {SOURCE: self.source, LLM_PROMPTS: prompts}
-        sources |= {name: shipped_judge(name) for name in judges}
+        sources |= {name: shipped_judge(name) for name in reads if name.startswith(JUDGE)}
+        local = {name: name.removeprefix(DIRECTORY) for name in reads if name.startswith(DIRECTORY)}
+        checkpoints = {name: Path(place).expanduser() for name, place in local.items()}
         if self.main is not self:
             common = [stage for stage in stages if stage.name in SHARED]
             sources |= {n: self.main.workspace.path(n) for stage in common for n in stage.writes}
             stages = [stage for stage in stages if stage not in common]
-        return Pipeline(stages, self.config, self.workspace, sources)
-
-    def preflight(self, stages: Collection[str]) -> None:
-        """Finds out what would stop these stages before any of them costs time or money.
-
-        Raises:
-            ConfigError: no key for the teacher, no GPU, or weights that are not installed.
-        """
-        stages = {name.partition(ROUND)[0] for name in stages}
-        lists_statements = {"statements"} if self.character.persona.statements else set()
-        if _TAUGHT & stages - lists_statements:
-            self.teacher  # noqa: B018 - a teacher without its key cannot be made
-        if "evaluation" in stages and self._evaluated_by_llm:
-            self.evaluator  # noqa: B018 - the same for an LLM that measures
-        if _PLAYED & stages and self.character.policy.backend == "openai":
-            self.served_player  # noqa: B018 - without its key it cannot be made
-        if not _MODELLED & stages:
-            return
-        from apc_cli.models.devices import pick_device
-        from apc_cli.models.references import check
-
-        pick_device(self.character.device)
-        for reference in self._references(stages):
-            check(reference)
-
-    def _references(self, stages: Collection[str]) -> Iterator[str]:
-        """The models that these stages load."""
-        judges, evaluator = self.character.discriminators, self.character.evaluator
-        if _PLAYED & set(stages):
-            if self.character.policy.backend == "transformers":
-                yield self.character.policy.model
-            if self.character.policy.retriever == "embedding":
-                yield self.character.policy.embedder
-            if judges.source == "pretrained":
-                yield from (judges.relevance, judges.nli)
-        if "train-discriminators" in stages:
-            yield from (judges.base_relevance, judges.base_nli)
-        if "evaluation" in stages and not self._evaluated_by_llm:
-            yield from (evaluator.relevance, evaluator.nli)
+        return Pipeline(stages, self.config, self.workspace, sources, checkpoints)
 
     def cost(self) -> dict[str, Any]:
         """What this run has asked of an LLM so far; empty where it asks none."""
@@ -144,39 +96,16 @@ class Workshop:
 
     def scoring_estimate(self, rows: Iterable[Item]) -> list[str]:
         """What scoring these rows will ask of the LLM, in lines; none with discriminators."""
-        if not self._evaluated_by_llm:
+        if not measured_by_llm(self.character):
             return []
         from apc_cli.estimating import scoring_lines
 
         return scoring_lines(self.character, self.main.workspace, rows)
 
-    def verdict_facts(self) -> dict[str, Any]:
-        """What decides the evaluator's verdicts: its models by content, or the LLM."""
-        facts: dict[str, Any] = {
-            "language": self.character.language, "weights": self.character.persona.weights,
-        }  # fmt: skip
-        if self._evaluated_by_llm:
-            from apc_cli.models.llm.chat_endpoint import address_in_environment
-
-            teacher = self.character.teacher
-            address = teacher.base_url or address_in_environment()
-            return facts | {
-                "llm": self.evaluator_name(), "server": address, "samples": teacher.label_samples,
-            }  # fmt: skip
-        from apc_cli.models.references import digest, resolve
-
-        pair = self.character.evaluator
-        places = {name: Path(resolve(name)) for name in (pair.relevance, pair.nli)}
-        return facts | {"judges": [(n, digest(p) if p.is_dir() else "") for n, p in places.items()]}
-
-    @property
-    def _evaluated_by_llm(self) -> bool:
-        return self.character.evaluator.backend == "openai"
-
     @property
     def uses_llm(self) -> bool:
         """Whether teacher or evaluator is an LLM."""
-        return self.character.teacher.backend == "openai" or self._evaluated_by_llm
+        return self.character.teacher.backend == "openai" or measured_by_llm(self.character)
 
     @cached_property
     def teaching(self) -> "Teaching":
@@ -219,25 +148,10 @@ class Workshop:
         """The pair that measures, or the LLM that does."""
         if self.main is not self:
             return self.main.evaluator
-        if self._evaluated_by_llm:
+        if measured_by_llm(self.character):
             return self.teaching.evaluator(strict=self.strict)
         pair = self.character.evaluator
         return self._scorer(pair.relevance, pair.nli)
-
-    def evaluator_name(self) -> dict[str, str]:
-        """The evaluator's references; says so when it is the very pair that was optimised."""
-        if self._evaluated_by_llm:
-            from apc_cli.teaching import evaluator_model
-
-            return dict.fromkeys(("relevance", "nli"), f"{LLM}{evaluator_model(self.character)}")
-        pair, reward = self.character.evaluator, self.character.discriminators
-        name = {"relevance": pair.relevance, "nli": pair.nli}
-        if reward.source == "pretrained" and name == {
-            "relevance": reward.relevance,
-            "nli": reward.nli,
-        }:
-            name["warning"] = "the evaluator is the reward pair: its gain is not independent"
-        return name
 
     def statements(self) -> list[str]:
         """The persona statements."""
@@ -251,41 +165,11 @@ class Workshop:
             rows, self.character.evaluation.held_out_queries, self.character.seed
         )
 
-    def conversation(
-        self,
-        query: str,
-        history: Sequence[Message] = (),
-        *,
-        method: str | None = None,
-        top_k: int | None = None,
-    ) -> list[Message]:
-        """What the role-play model is shown for a query, by the configured or another method."""
-        name, language = self.character.character, self.character.language
-        shown = self.shown_statements(query, history, method=method, top_k=top_k)
-        return role_play_messages(language, name, shown, query, history)
-
-    def shown_statements(
-        self,
-        query: str,
-        history: Sequence[Message] = (),
-        *,
-        method: str | None = None,
-        top_k: int | None = None,
-    ) -> list[str]:
-        """The statements that the configured, or another, method puts into the prompt."""
-        policy = self.character.policy
-        method = method or policy.method
-        if method in ("vanilla", "eu"):
-            return []
-        if method == "lcm":
-            return self.statements()
-        return self._retriever.top(query_in_context(query, history), top_k or policy.rag_top_k)
-
     @cached_property
-    def _retriever(self) -> "Retriever":
+    def retriever(self) -> "Retriever":
         """Over the persona's statements; asked for only after they were made."""
         if self.main is not self:
-            return self.main._retriever
+            return self.main.retriever
         from apc_cli.models.judging import retriever
 
         policy = self.character.policy
@@ -296,24 +180,6 @@ class Workshop:
             return retriever.by_embedding(embedder, self.statements())
         name = self.character.character
         return retriever.by_discriminator(self.reward, name, self.statements())
-
-    def check_backend(self, stages: Collection[str]) -> None:
-        """Raises ConfigError for stages that a role-play model behind a server cannot run."""
-        if self.character.policy.backend != "openai":
-            return
-        stages = {name.partition(ROUND)[0] for name in stages}
-        if needing := sorted(_WEIGHED & stages):
-            raise ConfigError(
-                f"{', '.join(needing)} needs the model's weights, which policy.backend: openai "
-                "has not",
-                "sample with `apc build-dpo` on the server, then train with policy.backend: "
-                "transformers and the same policy.model: the pairs are used as they are",
-            )
-        if "build-dpo" in stages and self.character.dpo.max_nll is not None:
-            raise ConfigError(
-                "dpo.max_nll needs the model's weights: a server tells no likelihoods",
-                "set dpo.max_nll: null, or policy.backend: transformers",
-            )
 
     @cached_property
     def served_player(self) -> "ServedPlayer":

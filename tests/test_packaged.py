@@ -90,6 +90,21 @@ def test_the_readme_s_scoring_line_works(tmp_path):
     assert 0 < row["apc"]["score"] <= 2
 
 
+def test_the_readme_s_python_lines_work():
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names = {}
+    exec(block[1], names)
+    [constraint] = names["score"].constraints
+    assert constraint.statement == "Mara lives in Lund." and 0 < names["score"].apc <= 1
+
+
+def test_other_programs_find_a_discriminator():
+    from apc_cli.models.discriminator import Discriminator
+    from apc_cli.models.judging import discriminator
+
+    assert Discriminator is discriminator.Discriminator
+
+
 def test_lint_finds_planted_duplicates_and_contradictions(tmp_path):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "Mara.yaml").write_text(

@@ -1,6 +1,7 @@
 """The whole pipeline on tiny real models: artifacts, freshness, and what a kill leaves behind."""
 
 import json
+import os
 import random
 import shutil
 import signal
@@ -89,6 +90,27 @@ def test_an_input_that_is_no_longer_used_is_noticed(trained, apc):
     code, _, err = apc("train", *OFFLINE, "--set", "warm_up.epochs=0", "--dry-run")
     assert code == 0
     assert "will run build-dpo: warm_up is no longer used" in err
+
+
+@pytest.mark.parametrize(
+    ("judge", "stale"),
+    [
+        ("evaluator/nli", ["evaluation"]),
+        ("reward/relevance", ["experience", "warm-up", "build-dpo", "evaluation"]),
+    ],
+)
+def test_a_local_judge_that_changed_is_noticed(trained, apc, models, judge, stale):
+    file = models / judge / "judge.json"
+    known = file.stat()
+    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns + 1_000))
+    try:
+        code, _, err = apc("train", *OFFLINE, "--dry-run")
+    finally:
+        os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
+    lines = [line for line in err.splitlines() if line.startswith("will run ")]
+    assert code == 0 and [line.split()[2].rstrip(":") for line in lines] == stale
+    assert all(f"directory {file.parent} changed" in line for line in lines)
+    assert "nothing to do" in apc("train", *OFFLINE, "--dry-run")[2]
 
 
 def test_white_space_in_the_wiki_redoes_one_stage(trained, apc):

@@ -117,7 +117,7 @@ def evaluate(
 ) -> None:
     """Compare methods before and after training: tables, tests and plots under reports/."""
     from apc_cli.commands.building import require_adapter
-    from apc_cli.commands.comparing import Plan, compare_systems, shops
+    from apc_cli.commands.comparing import Plan, baseline_of, compare_systems, shops
     from apc_cli.reports.comparison_tables import tables
     from apc_cli.reports.console import cost_line, table
 
@@ -128,6 +128,7 @@ def evaluate(
     settings = limited(settings, max_cost, max_requests)
     shop = workshop(character, config, profile, workspace, settings)
     plan.check_backend(shop.character.policy.backend)
+    baseline_of(shop, plan)  # before anything is trained
     if untrained:
         build(shop, "queries", (), dry_run)
     else:
@@ -149,7 +150,7 @@ def evaluate(
 
 
 def check_judge(
-    file: Annotated[str, typer.Argument(help="labelled JSONL rows (see README); - is stdin")],
+    file: Annotated[str, typer.Argument(help="labelled rows: JSONL, CSV, Parquet; - is stdin")],
     personas: Annotated[
         Path | None,
         typer.Option(help="JSON: character → all its statements, for ranked replies"),
@@ -208,8 +209,10 @@ def lint(
 
 def _train_missing(shop: "Workshop", shops: "list[Workshop]", dry_run: bool) -> None:
     """Trains the adapters to compare, once it is sure that they can be measured."""
+    from apc_cli.preflight import preflight
+
     if not dry_run:
-        shop.preflight(["evaluation"])
+        preflight(shop, ["evaluation"])
     for each in shops:
         build(each, each.algorithm, (), dry_run)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from apc_cli.errors import ConfigError
 from apc_cli.pipeline import Planned, Stage
+from apc_cli.preflight import check_backend, preflight
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Summary
 from apc_cli.reports.console import (
     confusion_table,
@@ -43,8 +44,8 @@ def build(
     _announce(shop, target, planned)
     if dry_run or not planned:
         return None
-    shop.check_backend([plan.stage.name for plan in planned])
-    shop.preflight([plan.stage.name for plan in planned])
+    check_backend(shop.character, [plan.stage.name for plan in planned])
+    preflight(shop, [plan.stage.name for plan in planned])
     figures = None
     with shop.workspace.lock():
         for stage, summary, seconds in pipeline.run(target, partial(run_stage, shop), force=force):

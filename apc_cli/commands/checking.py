@@ -1,14 +1,11 @@
 """What may be wrong before anything is scored: `apc check-judge` and `apc lint`."""
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.files import jsonl
+from apc_cli.files.row_files import opened
 from apc_cli.steps import check_judge, lint
 from apc_cli.workshop import Workshop
 
@@ -18,9 +15,9 @@ def check_judges(
 ) -> dict[str, Any]:
     """The report of `apc check-judge` on a labelled file."""
     known = _read_personas(personas) if personas else {}
-    with _opened(file) as source:
-        name = "stdin" if file == "-" else file
-        rows = check_judge.read_rows(jsonl.rows(source, name, check_judge.ROW_HINT), name)
+    with opened(file) as files:
+        placed = [one for found in files for one in found.rows(check_judge.ROW_HINT)]
+    rows = check_judge.read_rows(placed, "stdin" if file == "-" else file)
     scorer = shop.reward if reward else shop.evaluator
     return check_judge.run(rows, known, scorer, shop.progress)
 
@@ -41,17 +38,6 @@ def lint_persona(shop: Workshop) -> list[dict[str, Any]]:
         shop.progress,
     )
     return [finding.row() for finding in found]
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[BinaryIO]:
-    """The rows as a file that can be read twice; stdin is kept in a temporary file."""
-    if file != "-":
-        with jsonl.open_source(Path(file)) as source:
-            yield source
-        return
-    with jsonl.copied(sys.stdin.buffer) as copy:
-        yield copy
 
 
 def _read_personas(path: Path) -> dict[str, list[str]]:

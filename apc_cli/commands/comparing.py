@@ -7,11 +7,13 @@ from importlib.metadata import version
 from typing import Any
 
 from apc_cli.errors import ConfigError
+from apc_cli.evaluating import evaluator_name, verdict_facts
 from apc_cli.prompts import interview_questions
 from apc_cli.records import JudgedReply
 from apc_cli.reports.comparison import Step, comparison
 from apc_cli.reports.comparison_pages import html_page, markdown_page
 from apc_cli.reports.judges import judged_by
+from apc_cli.showing import conversation
 from apc_cli.steps import compare
 from apc_cli.steps.compare import AskedQuery, System
 from apc_cli.workshop import Workshop
@@ -78,15 +80,14 @@ def compare_systems(shop: Workshop, plan: Plan) -> dict[str, Any]:
     """Runs the comparison, writes reports/evaluation.{json,md,html}, returns the report."""
     rows = list(_rows(shop, plan))
     names = [row.system.name for row in rows if row.top_k is None]
-    baseline = plan.baseline or _default_baseline(shop, names)
-    if baseline not in names:
-        raise ConfigError(f"--baseline '{baseline}' is no system", f"there are: {', '.join(names)}")
+    baseline = baseline_of(shop, plan)
     queries, settings = _queries(shop, plan), shop.character.evaluation
     samples, seed = plan.samples or settings.samples_per_query, shop.character.seed
     judged = compare.run(
         shop.character.character, shop.statements(), queries,
-        [row.system for row in _grouped(rows)], lambda: shop.evaluator, shop.verdict_facts(),
-        shop.character.policy, samples, seed, shop.workspace, shop.progress,
+        [row.system for row in _grouped(rows)], lambda: shop.evaluator,
+        verdict_facts(shop.character), shop.character.policy, samples, seed, shop.workspace,
+        shop.progress,
     )  # fmt: skip
     steps = [Step(r.before, r.system.name) for r in rows if r.before and r.top_k is None]
     figures = comparison(
@@ -110,14 +111,38 @@ def shops(shop: Workshop, plan: Plan) -> list[Workshop]:
     return [shop, *(other for other in others if other is not shop)]
 
 
+def baseline_of(shop: Workshop, plan: Plan) -> str:
+    """The system to test against: else the configured method without training, or the first.
+
+    Raises:
+        ConfigError: the plan compares no system of that name.
+    """
+    names = [
+        method + suffix
+        for method in plan.methods
+        for suffix, _ in _adapters(_owner(shop, method, plan), method, plan)
+    ]
+    if not plan.baseline:
+        method = shop.character.policy.method
+        return method if method in names else names[0]
+    if plan.baseline not in names:
+        raise ConfigError(
+            f"--baseline '{plan.baseline}' is no system", f"there are: {', '.join(names)}"
+        )
+    return plan.baseline
+
+
 def _rows(shop: Workshop, plan: Plan) -> Iterator[_Row]:
     """Each method at each stage of its training, then rag over k."""
     for method in plan.methods:
-        owner = shop.for_method(method) if plan.own_adapters else shop
-        yield from _stages(owner, method, method, plan)
+        yield from _stages(_owner(shop, method, plan), method, method, plan)
     for k in plan.top_k:
-        owner = shop.for_method("rag") if plan.own_adapters else shop
-        yield from _stages(owner, "rag", f"rag (k = {k})", plan, k)
+        yield from _stages(_owner(shop, "rag", plan), "rag", f"rag (k = {k})", plan, k)
+
+
+def _owner(shop: Workshop, method: str, plan: Plan) -> Workshop:
+    """Whose adapters play the method."""
+    return shop.for_method(method) if plan.own_adapters else shop
 
 
 def _stages(
@@ -130,7 +155,7 @@ def _stages(
                 name + suffix,
                 owner.workspace.digest(adapter) if adapter else None,
                 partial(owner.player, adapter),
-                partial(owner.conversation, method=method, top_k=top_k),
+                partial(conversation, owner, method=method, top_k=top_k),
             ),
             before,
             top_k,
@@ -158,12 +183,6 @@ def _grouped(rows: Sequence[_Row]) -> list[_Row]:
     return sorted(rows, key=lambda row: order.index(row.system.adapter))
 
 
-def _default_baseline(shop: Workshop, names: Sequence[str]) -> str:
-    """The configured method without training, else the first system."""
-    method = shop.character.policy.method
-    return method if method in names else names[0]
-
-
 def _queries(shop: Workshop, plan: Plan) -> list[AskedQuery]:
     interview = [AskedQuery(q, "interview") for q in interview_questions(shop.character.language)]
     held_out = [AskedQuery(row.query, "held out") for row in shop.queries()[1]]
@@ -177,7 +196,7 @@ def _frame(
     shop: Workshop, plan: Plan, queries: Sequence[AskedQuery], samples: int
 ) -> dict[str, Any]:
     """Everything in the report that no reply decides."""
-    character, evaluator = shop.character, shop.evaluator_name()
+    character, evaluator = shop.character, evaluator_name(shop.character)
     made = {
         "role-play model": character.policy.model,
         "adapter (SHA-256)": shop.workspace.digest("adapter") or "none",

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.errors import ApcError, ConfigError
+from apc_cli.evaluating import evaluator_name
 from apc_cli.prompts import interview_questions, role_play_messages
 from apc_cli.reports import serving
 from apc_cli.reports.model_card import measured_tables, model_card
 from apc_cli.reports.serving import Exported
+from apc_cli.showing import conversation
 from apc_cli.workshop import Workshop
 from apc_cli.workspace import digest, write_text
 
@@ -81,7 +83,7 @@ def dtype_name(player: "RolePlayer") -> str:
 
 
 def _example(shop: Workshop) -> list[dict[str, str]]:
-    return shop.conversation(interview_questions(shop.character.language)[0])
+    return conversation(shop, interview_questions(shop.character.language)[0])
 
 
 def _system_text(shop: Workshop, player: "RolePlayer") -> tuple[str, bool]:
@@ -124,7 +126,7 @@ def _facts(
     """What the model card tells, but for how the adapter was trained."""
     character, policy = shop.character, shop.character.policy
     quick, full = _measured(shop)
-    evaluator = shop.evaluator_name()
+    evaluator = evaluator_name(shop.character)
     hashes = {
         name: value
         for name in ("statements.jsonl", "queries.jsonl", "pairs.jsonl", "adapter")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from apc_cli.config import load_config
 from apc_cli.errors import ConfigError, DataError
+from apc_cli.evaluating import measured_by_llm, verdict_facts
 from apc_cli.files.row_files import opened
 from apc_cli.files.scored_files import Partial, check_format, describe, sink
 from apc_cli.progress import Progress
@@ -47,7 +48,7 @@ class ScoreCommand:
         """
         self._shop, self._who, self._root, self._spread = shop, who, root, spread
         self._nearest = nearest
-        self._by_llm = shop.character.evaluator.backend == "openai"
+        self._by_llm = measured_by_llm(shop.character)
         if self._by_llm and (spread != Spread() or nearest < 1):
             raise ConfigError(
                 "--gpus, --workers, --engine and --nearest are for discriminators",
@@ -138,7 +139,7 @@ class ScoreCommand:
         """Tells runs apart whose rows must not be mixed: by input, statements, judges, options."""
         known = sorted(self._root.glob("*/statements.jsonl"))
         personas = [hashlib.sha256(path.read_bytes()).hexdigest() for path in known]
-        judges, device = self._shop.verdict_facts(), self._shop.character.device
+        judges, device = verdict_facts(self._shop.character), self._shop.character.device
         parts = [digests, judges, personas, explain, self._who, device, score.SHARD, self._nearest]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -11,18 +11,6 @@ from typing import Any, BinaryIO
 from apc_cli.errors import ConfigError, DataError
 
 
-def rows(source: BinaryIO, name: str, hint: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row) from the start; lines end with a newline only: U+2028 may be in a string.
-
-    Raises:
-        DataError: the file is not UTF-8 text, or a line is no object; `hint` says what a row is.
-    """
-    source.seek(0)
-    _check_encoding(source, name)
-    for number, line in _lines(source):
-        yield number, _parse(line, f"{name} line {number}", hint)
-
-
 def placed_rows(
     source: BinaryIO, name: str, hint: str
 ) -> Iterator[tuple[str, dict[str, Any] | DataError]]:

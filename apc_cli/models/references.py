@@ -113,12 +113,25 @@ def cache_dir() -> Path:
 def digest(directory: Path) -> str:
     """One SHA-256 over the names and contents of a checkpoint's files."""
     found = hashlib.sha256()
-    for path in sorted(p for p in directory.iterdir() if p.suffix in _CHECKPOINT_FILES):
+    for path in _checkpoint_files(directory):
         with path.open("rb") as file:
             found.update(
                 f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
             )
     return found.hexdigest()
+
+
+def outline(directory: Path) -> str:
+    """One SHA-256 over the names, sizes and times of a checkpoint's files: no weights are read."""
+    found = hashlib.sha256()
+    for path in _checkpoint_files(directory):
+        stat = path.stat()
+        found.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return found.hexdigest()
+
+
+def _checkpoint_files(directory: Path) -> list[Path]:
+    return sorted(p for p in directory.iterdir() if p.suffix in _CHECKPOINT_FILES)
 
 
 def shipped_judge(reference: str) -> Path:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apc_cli.errors import DataError
+from apc_cli.files.row_files import Placed
 from apc_cli.models.judging.baselines import Pair, guesses, installed_embedder
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
 from apc_cli.reports.agreement import agreement, ordered_pairs
@@ -36,13 +37,13 @@ class Row:
     rank: int | None
 
 
-def read_rows(numbered: Iterable[tuple[int, dict[str, Any]]], name: str) -> list[Row]:
-    """Checks every row.
+def read_rows(placed: Iterable[Placed], name: str) -> list[Row]:
+    """Checks every row of `name`.
 
     Raises:
         DataError: a row that is not as ROW_HINT says, or no rows.
     """
-    rows = [_row(raw, f"{name} line {number}") for number, raw in numbered]
+    rows = [_row(raw, place) for place, raw in placed]
     if not rows:
         raise DataError(f"{name} has no rows", ROW_HINT)
     return rows
@@ -90,9 +91,11 @@ def run(
     return report
 
 
-def _row(raw: Mapping[str, Any], place: str) -> Row:
+def _row(raw: Mapping[str, Any] | DataError, place: str) -> Row:
+    if isinstance(raw, DataError):
+        raise raw
     _check_labels(raw, place)
-    response, rank, group = (raw.get(key) for key in ("response", "rank", "group"))
+    response, group, rank = raw.get("response"), raw.get("group"), _whole(raw.get("rank"))
     if not isinstance(response, str | None) or (raw.get("nli") and response is None):
         raise DataError(f"{place}: `response` must be text", ROW_HINT)
     if not (rank is None or (type(rank) is int and rank > 0)):
@@ -102,6 +105,13 @@ def _row(raw: Mapping[str, Any], place: str) -> Row:
     texts = (raw["character"], raw["statement"], raw["query"], response)
     name = None if group is None else str(group)
     return Row(*texts, raw.get("relevant"), raw.get("nli"), name, rank)
+
+
+def _whole(rank: Any) -> Any:
+    """A rank that CSV tells as text, or a Parquet column with gaps as a float."""
+    if isinstance(rank, str) and rank.isdecimal():
+        return int(rank)
+    return int(rank) if isinstance(rank, float) and rank.is_integer() else rank
 
 
 def _check_labels(raw: Mapping[str, Any], place: str) -> None:

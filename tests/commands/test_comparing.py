@@ -121,6 +121,13 @@ def test_a_baseline_that_is_no_system_names_those_there_are(trained, apc):
     assert code == 2 and "there are: rag, rag + SFT, rag + SFT + DPO" in err
 
 
+def test_an_unknown_baseline_is_refused_before_anything_is_trained(trained, apc):
+    asked = ("--methods", "vanilla,rag", "--own-adapters", "--baseline", "vanilla + GRPO")
+    code, _, err = apc("evaluate", *OFFLINE, *asked)
+    assert code == 2 and "vanilla + SFT + DPO, rag, rag + SFT" in err and "will run" not in err
+    assert not (trained / "workspace/Mara/methods").exists()
+
+
 def test_a_prompt_longer_than_the_model_reads_is_told(project, apc):
     code, _, err = apc("evaluate", *OFFLINE, "--untrained", "--set", "policy.max_new_tokens=1000")
     assert code == 65 and "the model reads 1024" in err and "Traceback" not in err

@@ -1,12 +1,18 @@
 """`apc check-judge`: what it measures, and labelled files that are not as they should be."""
 
+import csv
+import gzip
 import json
+import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from quiet import Quiet
 
 from apc_cli.errors import DataError
+from apc_cli.files.row_files import opened
 from apc_cli.models.judging.baselines import Pair, cross_validated, word_overlap
 from apc_cli.models.judging.scorer import Scorer
 from apc_cli.records import NLI_LABELS
@@ -27,7 +33,7 @@ def row(**changes):
 
 
 def rows(*raw):
-    return read_rows(enumerate(raw, start=1), "f")
+    return read_rows(((f"f line {i}", one) for i, one in enumerate(raw, start=1)), "f")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,22 @@ def test_a_file_without_rows():
         rows()
 
 
+def test_csv_and_parquet_say_what_json_lines_say(tmp_path):
+    raw = [row(), row(response="", nli=None), row(nli=None, group="g", rank=2)]
+    (tmp_path / "f.jsonl").write_text("".join(json.dumps(one) + "\n" for one in raw))
+    columns = [*row(), "group", "rank"]
+    with (tmp_path / "f.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(raw)
+    gaps = {key: [one.get(key) for one in raw] for key in columns}
+    gaps["rank"] = pa.array([math.nan, math.nan, 2.0])  # as pandas writes whole numbers with gaps
+    parquet.write_table(pa.table(gaps), tmp_path / "f.parquet")
+    for name in ("f.jsonl", "f.csv", "f.parquet"):
+        with opened(str(tmp_path / name)) as [file]:
+            assert read_rows(file.rows("hint"), "f") == rows(*raw)
+
+
 def test_word_overlap_worked_by_hand():
     # without the name: "is a baker" → "a" and "baker" are there, "is" is not
     pairs = [Pair("Mara", "Mara is a baker.", "A baker? Me, Mara?"), Pair("M", "M.", "x")]
@@ -126,15 +148,33 @@ def test_the_command_prints_a_table_and_json(project, apc):
     assert report["nli"]["judge"]["rows"] == 2
     assert report["relevance"]["judge"]["rows"] == 1 and report["relevance"]["judge"]["auc"] is None
     assert "Agreement with the labels" in err and "nli, word overlap" in err
+    lines = (project / "gold.jsonl").read_bytes()
+    (project / "packed").write_bytes(gzip.compress(lines))
+    code, again, err = apc("check-judge", "packed", "--character", "Mara", "--profile", "offline")
+    assert code == 0 and again == out, err
 
 
 @pytest.mark.parametrize(
-    ("content", "code", "words"),
-    [("{", 65, "not JSON"), ("", 65, "no rows"), (None, 2, "does not exist")],
+    ("name", "content", "code", "words"),
+    [
+        ("gold.jsonl", "{", 65, "gold.jsonl line 1: not JSON"),
+        ("gold.jsonl", "", 65, "gold.jsonl has no rows"),
+        ("gold.jsonl", None, 2, "does not exist"),
+        ("gold.csv", "character,query\nMara", 65, "gold.csv line 2: more or fewer cells"),
+        ("gold.parquet", "PAR1", 65, "gold.parquet cannot be read as Parquet"),
+    ],
 )
-def test_a_bad_file_is_one_line(project, apc, content, code, words):
+def test_a_bad_file_is_one_line(project, apc, name, content, code, words):
     if content is not None:
-        (project / "gold.jsonl").write_text(content)
-    found = apc("check-judge", "gold.jsonl", "--profile", "offline")
+        (project / name).write_text(content)
+    found = apc("check-judge", name, "--profile", "offline")
     assert found[0] == code and found[1] == "" and words in found[2]
     assert found[2].startswith("error: ") and found[2].count("\n") == 1
+
+
+def test_a_wrong_row_with_others_behind_it_is_one_line(project, apc_process):
+    (project / "gold.csv").write_text("character,rank\nMara,1\nMara,2\n")
+    process = apc_process("check-judge", "gold.csv", "--profile", "offline")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 65 and err.count("\n") == 1
+    assert err.startswith("error: gold.csv line 2: `statement` must be text")

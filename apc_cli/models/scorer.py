@@ -1,0 +1,5 @@
+"""Where other programs import `Scorer` from."""
+
+from apc_cli.models.judging.scorer import Scorer
+
+__all__ = ["Scorer"]

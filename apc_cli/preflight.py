@@ -1,0 +1,72 @@
+"""What would stop stages, found out before any of them costs time or money."""
+
+from collections.abc import Collection, Iterator
+
+from apc_cli.config import Character
+from apc_cli.errors import ConfigError
+from apc_cli.evaluating import measured_by_llm
+from apc_cli.stages import ROUND
+from apc_cli.workshop import Workshop
+
+_TAUGHT = {"statements", "queries", "label-data", "experience"}
+_PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "grpo", "evaluation"}
+_WEIGHED = {"warm-up", "dpo", "grpo", "evaluation"}
+_MODELLED = {"train-discriminators"} | _PLAYED
+
+
+def preflight(shop: Workshop, stages: Collection[str]) -> None:
+    """Finds out whether all that these stages need is there.
+
+    Raises:
+        ConfigError: no key for the teacher, no GPU, or weights that are not installed.
+    """
+    character, stages = shop.character, {name.partition(ROUND)[0] for name in stages}
+    lists_statements = {"statements"} if character.persona.statements else set()
+    if _TAUGHT & stages - lists_statements:
+        shop.teacher  # noqa: B018 - a teacher without its key cannot be made
+    if "evaluation" in stages and measured_by_llm(character):
+        shop.evaluator  # noqa: B018 - the same for an LLM that measures
+    if _PLAYED & stages and character.policy.backend == "openai":
+        shop.served_player  # noqa: B018 - without its key it cannot be made
+    if not _MODELLED & stages:
+        return
+    from apc_cli.models.devices import pick_device
+    from apc_cli.models.references import check
+
+    pick_device(character.device)
+    for reference in _references(character, stages):
+        check(reference)
+
+
+def check_backend(character: Character, stages: Collection[str]) -> None:
+    """Raises ConfigError for stages that a role-play model behind a server cannot run."""
+    if character.policy.backend != "openai":
+        return
+    stages = {name.partition(ROUND)[0] for name in stages}
+    if needing := sorted(_WEIGHED & stages):
+        raise ConfigError(
+            f"{', '.join(needing)} needs the model's weights, which policy.backend: openai has not",
+            "sample with `apc build-dpo` on the server, then train with policy.backend: "
+            "transformers and the same policy.model: the pairs are used as they are",
+        )
+    if "build-dpo" in stages and character.dpo.max_nll is not None:
+        raise ConfigError(
+            "dpo.max_nll needs the model's weights: a server tells no likelihoods",
+            "set dpo.max_nll: null, or policy.backend: transformers",
+        )
+
+
+def _references(character: Character, stages: Collection[str]) -> Iterator[str]:
+    """The models that these stages load."""
+    judges, evaluator = character.discriminators, character.evaluator
+    if _PLAYED & set(stages):
+        if character.policy.backend == "transformers":
+            yield character.policy.model
+        if character.policy.retriever == "embedding":
+            yield character.policy.embedder
+        if judges.source == "pretrained":
+            yield from (judges.relevance, judges.nli)
+    if "train-discriminators" in stages:
+        yield from (judges.base_relevance, judges.base_nli)
+    if "evaluation" in stages and not measured_by_llm(character):
+        yield from (evaluator.relevance, evaluator.nli)
