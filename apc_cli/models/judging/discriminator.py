@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.models.judging import cpu_attention, lean_llama, prepacked
 from apc_cli.models.adapters import add_lora, base_reference, load_adapter
 from apc_cli.models.devices import in_format, pick_device, pick_dtype
+from apc_cli.models.judging import cpu_attention, lean_llama, prepacked
 from apc_cli.models.judging.networks import BranchingDecoder, FlatClassifier, Network
 from apc_cli.models.judging.precision import settled
 from apc_cli.models.references import digest, resolve

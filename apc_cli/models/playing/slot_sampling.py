@@ -13,9 +13,9 @@ import torch
 from peft import PeftModel
 
 from apc_cli.errors import TryAgainLater
-from apc_cli.models.playing.decoding import READ_AT_ONCE, DecodingLoop, Job
 from apc_cli.models.devices import on
 from apc_cli.models.memory import free_bytes
+from apc_cli.models.playing.decoding import READ_AT_ONCE, DecodingLoop, Job
 from apc_cli.models.playing.merged_layers import copied_bytes, merged, replaceable
 from apc_cli.models.playing.sampling import Sampling
 from apc_cli.models.playing.slots import LayerShape, UnsupportedModel, bytes_a_token, layer_shapes

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from apc_cli.models.judging import cpu_attention, lean_llama
 from apc_cli.models.devices import native_formats
+from apc_cli.models.judging import cpu_attention, lean_llama
 from apc_cli.models.judging.discriminator import Discriminator
 from apc_cli.models.judging.prepacked import PrepackedLinear, prepack
 from apc_cli.prompts import Prompt
