@@ -186,6 +186,9 @@ def _start_worker(recipe: Recipe, free: Any, cores: int) -> None:
         _worker = in_process(recipe, device)
     except ApcError as error:
         _worker = error
+    except Exception as error:  # told with the first work: what an initializer raises is a trace
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        _worker = ApcError(f"a scoring process could not start: {what}")
 
 
 def _work(shards: Sequence[Shard]) -> list[Scored]:

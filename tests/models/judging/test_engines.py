@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -101,6 +102,13 @@ def test_a_process_that_dies_is_one_clear_error(recipes):
     broken = Recipe("./nowhere", "./nowhere", "en", False, 0.0)
     with pytest.raises(ApcError, match="process died|does not exist"):
         list(in_processes(broken, ["cpu"])(shards()))
+
+
+def test_a_process_that_cannot_start_says_why_in_one_line(recipes, capfd):
+    broken = replace(recipes["classifier"], weights=(("Mara bakes.", 1, 2),))
+    with pytest.raises(ApcError, match="could not start: ValueError"):
+        list(in_processes(broken, ["cpu"])(shards()))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="an optional extra")
