@@ -137,9 +137,16 @@ class LeanLlama:
         """What a tree's asking tokens take from it: bfloat16 (asking, width)."""
         query = query[:, row.asking].reshape(self._groups, -1, self._size)
         key, value = key[:, row.tokens], value[:, row.tokens]
-        score = torch.baddbmm(row.hidden, query, key.transpose(1, 2), alpha=self._size**-0.5)
-        mixed = torch.bmm(torch.softmax(score, -1), value).view(self._heads, -1, self._size)
+        mixed = torch.empty(query.shape)
+        for group, into in enumerate(mixed):  # one at a time: its scores stay in the caches
+            shown = key[group].T
+            score = torch.addmm(row.hidden, query[group], shown, alpha=self._size**-0.5)
+            torch.mm(torch.softmax(score, -1), value[group], out=into)
+        mixed = mixed.view(self._heads, -1, self._size)
         return mixed.transpose(0, 1).to(torch.bfloat16).flatten(1)
 
     def _normed(self, states: Tensor) -> Tensor:
-        return F.rms_norm(states, states.shape[-1:], None, self._epsilon)
+        """As `rms_norm`, which squares into memory first."""
+        length = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
+        square = length.square_().div_(states.shape[-1])
+        return states * square.add_(self._epsilon).rsqrt_()
