@@ -29,6 +29,7 @@ def test_branches_that_begin_alike_are_one_stem():
     assert batch.input_ids.tolist() == [[5, 7, 8, 9, 7], [1, 2, 0, 0, 0]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 2, 1], [0, 0, 0, 0, 0]]
     assert batch.ends == [[2, 3, 4], [0, 1]], "a last token is never shared"
+    assert batch.lengths == [5, 2]
     assert batch.allowed[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],

@@ -39,18 +39,22 @@ class _Layer(NamedTuple):
     down: PackedWeight
 
 
-class _Row(NamedTuple):
-    """One tree among the tokens.
+class _Block(NamedTuple):
+    """Neighbouring tokens of a tree, with all that any of them sees.
 
     Attributes:
-        tokens: where it lies.
-        asking: those of all tokens that look at the others of the tree.
-        hidden: (heads of a group * asking, tokens), added to scores: 0, or -inf where none looks.
+        asking: which of all tokens they are.
+        seen: those that they see.
+        hidden: (heads of a group * asking, seen), added to scores: 0, or -inf where none looks.
     """
 
-    tokens: slice
     asking: slice | Tensor
+    seen: Tensor
     hidden: Tensor
+
+
+_ASKING = 160
+"""Tokens of a block at most: one with fewer branches has less to see, but takes as many calls."""
 
 
 class LeanLlama:
@@ -89,7 +93,8 @@ class LeanLlama:
             torch.cat([row[part] for row, part in zip(rows, filled, strict=True)])
             for rows in (batch.input_ids, batch.position_ids)
         )
-        everywhere, at_ends, ends = self._rows(batch)
+        everywhere, at_ends = self._blocks(batch)
+        ends = torch.cat([block.asking for block in at_ends])
         states = self._embedding(tokens).float()
         cosine, sine = (x[0, :, : self._size // 2] for x in self._rotary(states, positions[None]))
         turns = torch.complex(cosine, sine)
@@ -98,25 +103,32 @@ class LeanLlama:
         states = self._through(self._layers[-1], states, turns, at_ends, ends)
         return F.linear(self._normed(states), self._head)
 
-    def _rows(self, batch: BranchedBatch) -> tuple[list[_Row], list[_Row], Tensor]:
-        """The trees with all tokens asking, those with the ends asking, and all the ends."""
+    def _blocks(self, batch: BranchedBatch) -> tuple[list[_Block], list[_Block]]:
+        """All tokens, and the branches' ends alone."""
         everywhere, at_ends = [], []
-        offsets = pairwise([0, *accumulate(batch.lengths)])
-        for row, (start, end) in enumerate(offsets):
-            tokens, ends = slice(start, end), torch.tensor(batch.ends[row])
-            allowed = batch.allowed[row, 0, : end - start, : end - start]
-            hidden = torch.zeros(allowed.shape).masked_fill_(~allowed, -torch.inf)
-            alike = (self._heads // self._groups, 1)
-            everywhere.append(_Row(tokens, tokens, hidden.repeat(alike)))
-            at_ends.append(_Row(tokens, ends + start, hidden[ends].repeat(alike)))
-        return everywhere, at_ends, torch.cat([row.asking for row in at_ends])
+        for row, (start, end) in enumerate(pairwise([0, *accumulate(batch.lengths)])):
+            allowed, ends = batch.allowed[row, 0, :, : end - start], torch.tensor(batch.ends[row])
+            at_ends.append(self._block(allowed[ends], ends + start, start))
+            step = -(-(end - start) // -(-(end - start) // _ASKING))
+            for first in range(start, end, step):
+                asking = slice(first, min(first + step, end))
+                own = allowed[first - start : asking.stop - start]
+                everywhere.append(self._block(own, asking, start))
+        return everywhere, at_ends
+
+    def _block(self, allowed: Tensor, asking: slice | Tensor, start: int) -> _Block:
+        """`allowed` (asking, tokens of the tree); the tree's first token is number `start`."""
+        seen = allowed.any(0).nonzero()[:, 0]
+        visible = allowed[:, seen]
+        hidden = torch.zeros(visible.shape).masked_fill_(visible.logical_not(), -torch.inf)
+        return _Block(asking, seen + start, hidden.repeat(self._heads // self._groups, 1))
 
     def _through(
         self,
         layer: _Layer,
         states: Tensor,
         turns: Tensor,
-        rows: Sequence[_Row],
+        blocks: Sequence[_Block],
         kept: slice | Tensor,
     ) -> Tensor:
         """(tokens, width) through one layer, to (kept tokens, width)."""
@@ -126,21 +138,21 @@ class LeanLlama:
         heads, groups = self._heads, self._groups
         pairs = split[: heads + groups].unflatten(2, (-1, 2))
         torch.view_as_complex(pairs).mul_(turns)
-        parts = [self._attend(*split.split((heads, groups, groups)), row) for row in rows]
+        parts = [self._attend(*split.split((heads, groups, groups)), block) for block in blocks]
         mixed = torch.cat(parts) if len(parts) > 1 else parts[0]
         states = states[kept] + layer.out.product(mixed)
         normed = self._normed(states).bfloat16()
         wide = layer.up.product_times(normed, layer.gate.product(normed, "swish"))
         return states.add_(layer.down.product(wide))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, row: _Row) -> Tensor:
-        """What a tree's asking tokens take from it: bfloat16 (asking, width)."""
-        query = query[:, row.asking].reshape(self._groups, -1, self._size)
-        key, value = key[:, row.tokens], value[:, row.tokens]
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, block: _Block) -> Tensor:
+        """What a block's tokens take from what they see: bfloat16 (asking, width)."""
+        query = query[:, block.asking].reshape(self._groups, -1, self._size)
+        key, value = key[:, block.seen], value[:, block.seen]
         mixed = torch.empty(query.shape)
         for group, into in enumerate(mixed):  # one at a time: its scores stay in the caches
             shown = key[group].T
-            score = torch.addmm(row.hidden, query[group], shown, alpha=self._size**-0.5)
+            score = torch.addmm(block.hidden, query[group], shown, alpha=self._size**-0.5)
             torch.mm(torch.softmax(score, -1), value[group], out=into)
         mixed = mixed.view(self._heads, -1, self._size)
         return mixed.transpose(0, 1).to(torch.bfloat16).flatten(1)

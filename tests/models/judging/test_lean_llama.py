@@ -5,6 +5,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from apc_cli.models import lean_llama
 from apc_cli.models.branching import pack
 from apc_cli.models.devices import in_format, native_formats
 from apc_cli.models.judging.discriminator import Discriminator
@@ -52,7 +53,9 @@ def _alone(model):
 
 
 @needs_bf16
-def test_trees_are_judged_as_texts_read_alone(llama):
+@pytest.mark.parametrize("asking", [1, 3, 160])
+def test_trees_are_judged_as_texts_read_alone(llama, monkeypatch, asking):
+    monkeypatch.setattr(lean_llama, "_ASKING", asking)
     expected = _alone(llama)
     with torch.inference_mode():
         found = LeanLlama(llama).logits(pack(GROUPS, 0, torch.device("cpu")))
