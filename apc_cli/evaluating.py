@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from apc_cli.config import Character
+from apc_cli.records import READING
 from apc_cli.reports.judges import LLM
 
 
@@ -31,7 +32,7 @@ def evaluator_name(character: Character) -> dict[str, str]:
 def verdict_facts(character: Character) -> dict[str, Any]:
     """What decides the evaluator's verdicts: its models by content, or the LLM."""
     facts: dict[str, Any] = {
-        "language": character.language, "weights": character.persona.weights,
+        "language": character.language, "weights": character.persona.weights, "reading": READING,
     }  # fmt: skip
     if measured_by_llm(character):
         from apc_cli.models.llm.chat_endpoint import address_in_environment

@@ -42,8 +42,12 @@ def check_backend(character: Character, stages: Collection[str]) -> None:
     """Raises ConfigError for stages that a role-play model behind a server cannot run."""
     if character.policy.backend != "openai":
         return
-    stages = {name.partition(ROUND)[0] for name in stages}
-    if needing := sorted(_WEIGHED & stages):
+    if any(ROUND in name for name in stages):
+        raise ConfigError(
+            "a second round of DPO needs the model's weights, which policy.backend: openai has not",
+            "set dpo.rounds: 1",
+        )
+    if needing := sorted(_WEIGHED & set(stages)):
         raise ConfigError(
             f"{', '.join(needing)} needs the model's weights, which policy.backend: openai has not",
             "sample with `apc build-dpo` on the server, then train with policy.backend: "

@@ -10,6 +10,9 @@ NLI_LABELS = ("contradicted", "neutral", "entailed")
 SURE_FROM = 0.8
 """How probable a label must be for a verdict to be sure, where no held-out rows tell better."""
 
+READING = 2
+"""Raised when the same judges say something else of the same text: what they said is made anew."""
+
 Probabilities = tuple[float, ...]
 LabelSource = Literal["rules", "logprobs", "samples", "answer"]
 """Where the probabilities of a label come from: rules, an LLM's log-probabilities, the shares of

@@ -44,7 +44,7 @@ def run_stage(shop: Workshop, stage: Stage, fingerprint: str) -> Summary:
         "experience": _experience,
         "warm-up": _warm_up,
         "build-dpo": partial(_build_dpo, number=played),
-        "dpo": partial(_dpo, number=played),
+        "dpo": partial(_dpo, stage.name, number=played),
         "grpo": _grpo,
         "evaluation": _evaluation,
     }
@@ -177,15 +177,15 @@ def _build_dpo(shop: Workshop, fingerprint: str, number: int) -> Summary:
     )  # fmt: skip
 
 
-def _dpo(shop: Workshop, fingerprint: str, number: int) -> Summary:
+def _dpo(stage: str, shop: Workshop, fingerprint: str, number: int) -> Summary:
     from apc_cli.steps import train
 
     start, place = _round(shop, number)
     player = shop.player(start, trainable=True) if start else _fresh_player(shop)
     return train.run(
         shop.character.character, player, place.read_rows("pairs.jsonl", PreferencePair),
-        shop.character.dpo, shop.character.seed,
-        shop.workspace.path(f"checkpoints/dpo-{fingerprint[:12]}"), place, shop.progress,
+        shop.character.dpo, number, shop.character.seed,
+        shop.workspace.path(f"checkpoints/{stage}-{fingerprint[:12]}"), place, shop.progress,
     )  # fmt: skip
 
 

@@ -1,9 +1,11 @@
 """The pipeline's stages: what each reads and writes, and the settings that decide its result."""
 
+from dataclasses import replace
 from os.path import expanduser, isdir
 
 from apc_cli.config import Character, Configuration
 from apc_cli.pipeline import Stage
+from apc_cli.records import READING
 
 SOURCE = "source text"
 LLM_PROMPTS = "LLM prompts"
@@ -13,6 +15,8 @@ ROUND = "-round-"
 """Stands between the name of a stage and the number of its round, in all rounds but the last."""
 SHARED = frozenset({"statements", "queries", "label-data", "train-discriminators"})
 """Stages whose result does not depend on how the character is played."""
+_JUDGED = {"train-discriminators", "experience", "warm-up", "build-dpo", "grpo", "evaluation"}
+"""Stages that ask judges."""
 _WHO = ("character", "language")
 _TEACHER = ("seed", "teacher.backend", "teacher.model")
 _RETRIEVAL = ("policy.method", "policy.rag_top_k", "policy.retriever", "policy.embedder")
@@ -87,7 +91,11 @@ def stages_for(config: Configuration) -> list[Stage]:
                "evaluation", *(llm_keys if by_llm else ()))),
     ]  # fmt: skip
     warming = ("experience", "warm-up")
-    return [s for s in stages if s.name not in warming or character.sft_epochs]
+    return [
+        replace(stage, version=READING) if stage.name.partition(ROUND)[0] in _JUDGED else stage
+        for stage in stages
+        if stage.name not in warming or character.sft_epochs
+    ]
 
 
 def _rounds(

@@ -73,6 +73,7 @@ def project(tmp_path, models, monkeypatch):
         "policy": {"model": str(models / "chat"), "max_new_tokens": 8, "rag_top_k": 2},
         "warm_up": {"epochs": 1},
         "dpo": {
+            "rounds": 1,
             "max_queries": 4,
             "batch_size": 1,
             "micro_batch_size": 1,

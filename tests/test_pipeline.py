@@ -235,6 +235,9 @@ def test_two_rounds_train_the_adapter_of_the_first_on_other_queries(project, apc
     assert digest(folder / "rounds/1/adapter") not in (None, digest(folder / "adapter"))
     code, _, err = apc("train", *OFFLINE, *two)
     assert code == 0 and "nothing to do" in err
+    code, _, err = apc("train", *OFFLINE, *two, "--force", "--dry-run")
+    assert "will run dpo-round-1: " in err and "will run dpo: " in err
+    assert "(round 2)" in (folder / "adapter/README.md").read_text()
     code, _, err = apc("train", *OFFLINE, *two[2:], "--dry-run")
     assert "rounds/1/adapter is no longer used" in err and "dpo-round-1" not in err
 

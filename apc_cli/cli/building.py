@@ -30,7 +30,7 @@ STAGES = {
     "train-discriminators": (
         "Label relevance and NLI data, and train the character's own discriminators."
     ),
-    "build-dpo": "Sample replies, score them, and keep preference pairs.",
+    "build-dpo": "Sample replies, score them, keep preference pairs; train earlier rounds first.",
 }
 """The stages that are commands: what each does."""
 

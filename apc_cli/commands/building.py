@@ -23,6 +23,7 @@ from apc_cli.reports.console import (
 )
 from apc_cli.reports.gaps import pair_rows
 from apc_cli.running import run_stage, tidy
+from apc_cli.stages import ROUND
 from apc_cli.workshop import Workshop, require
 
 
@@ -30,6 +31,8 @@ def build(
     shop: Workshop, console: Console, target: str, *, force: Collection[str], dry_run: bool
 ) -> dict[str, Any] | None:
     """Prints the plan, runs it, returns the target's figures; `force` names stages to repeat.
+
+    Of a stage with rounds, all are repeated.
 
     Raises:
         ConfigError: the source text is not there, or what the stages need is not.
@@ -40,6 +43,7 @@ def build(
             f"{shop.source} does not exist",
             "write the character's facts there, paragraphs separated by blank lines",
         )
+    force = [name for name in pipeline.stages if name.partition(ROUND)[0] in force]
     planned = pipeline.plan(target, force=force)
     _announce(shop, target, planned)
     if dry_run or not planned:

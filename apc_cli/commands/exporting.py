@@ -178,6 +178,9 @@ def _training(shop: Workshop) -> tuple[str, dict[str, Any]]:
             f"the adapter was trained with policy.method {trained}, {method} is configured",
             f"add --set policy.method={trained}",
         )
+    before = [name for name in manifest[made[0]]["inputs"] if name.startswith("rounds/")]
+    if before:
+        settings["dpo.rounds"] = 1 + max(int(name.split("/")[1]) for name in before)
     told = {key: value for key, value in settings.items() if key not in ("character", "language")}
     return ("grpo" if made[0] == "grpo" else "dpo"), told
 

@@ -48,10 +48,15 @@ def in_format(model: Any, dtype: torch.dtype) -> Any:
 
     Rounded to bfloat16 they turn a token at place 150 by up to a fifth of a radian too far.
     """
-    exact = [(m, m.inv_freq) for m in model.modules() if hasattr(m, "inv_freq")]
+    exact = [
+        (module, name, frequencies)
+        for module in model.modules()
+        for name, frequencies in module.named_buffers(recurse=False)
+        if name.endswith("inv_freq")
+    ]
     model.to(dtype)
-    for module, frequencies in exact:
-        module.inv_freq = frequencies
+    for module, name, frequencies in exact:
+        setattr(module, name, frequencies)
     return model
 
 

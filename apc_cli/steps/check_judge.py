@@ -1,6 +1,7 @@
 """How far a pair of judges can be believed: its agreement with labels that people gave."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ def _row(raw: Mapping[str, Any] | DataError, place: str) -> Row:
         raise raw
     _check_labels(raw, place)
     response, group, rank = raw.get("response"), raw.get("group"), _whole(raw.get("rank"))
-    if not isinstance(response, str | None) or (raw.get("nli") and response is None):
+    if not isinstance(response, str | None) or (raw.get("nli") and not (response or "").strip()):
         raise DataError(f"{place}: `response` must be text", ROW_HINT)
     if not (rank is None or (type(rank) is int and rank > 0)):
         raise DataError(f"{place}: `rank` must be a whole number from 1", ROW_HINT)
@@ -109,8 +110,9 @@ def _row(raw: Mapping[str, Any] | DataError, place: str) -> Row:
 
 def _whole(rank: Any) -> Any:
     """A rank that CSV tells as text, or a Parquet column with gaps as a float."""
-    if isinstance(rank, str) and rank.isdecimal():
-        return int(rank)
+    if isinstance(rank, str):
+        with suppress(ValueError):
+            rank = float(rank)
     return int(rank) if isinstance(rank, float) and rank.is_integer() else rank
 
 

@@ -22,6 +22,7 @@ def run(
     player: "RolePlayer",
     pairs: Sequence[PreferencePair],
     settings: Dpo,
+    round_number: int,
     seed: int,
     checkpoints: Path,
     workspace: "Workspace",
@@ -56,7 +57,8 @@ def run(
         save_adapter(player.model, directory, base=player.reference)
         player.tokenizer.save_pretrained(directory)
         card = adapter_card(
-            character, player.reference, "DPO", f"{len(pairs)} preference pairs whose replies were",
+            character, player.reference, "DPO",
+            f"{len(pairs)} preference pairs (round {round_number}) whose replies were",
             {"LoRA rank / alpha": f"{settings.lora_rank} / {settings.lora_alpha}",
              "loss": settings.loss, "β": settings.beta, "epochs": settings.epochs,
              "learning rate": settings.learning_rate},

@@ -119,6 +119,13 @@ def test_csv_and_parquet_say_what_json_lines_say(tmp_path):
     for name in ("f.jsonl", "f.csv", "f.parquet"):
         with opened(str(tmp_path / name)) as [file]:
             assert read_rows(file.rows("hint"), "f") == rows(*raw)
+    text = (tmp_path / "f.csv").read_text()
+    (tmp_path / "f.csv").write_text(text.replace("g,2", "g,2.0"))  # as pandas writes them
+    with opened(str(tmp_path / "f.csv")) as [file]:
+        assert read_rows(file.rows("hint"), "f") == rows(*raw)
+    (tmp_path / "f.csv").write_text(text.replace("g,2", "g," + "9" * 5000))
+    with opened(str(tmp_path / "f.csv")) as [file], pytest.raises(DataError, match="`rank`"):
+        read_rows(file.rows("hint"), "f")
 
 
 def test_word_overlap_worked_by_hand():

@@ -28,7 +28,7 @@ from apc_cli.models.judging.networks import BranchingDecoder, FlatClassifier, Ne
 from apc_cli.models.judging.precision import settled
 from apc_cli.models.references import digest, resolve
 from apc_cli.prompts import InputStyle, Prompt
-from apc_cli.records import SURE_FROM
+from apc_cli.records import READING, SURE_FROM
 
 Architecture = Literal["classifier", "decoder"]
 METADATA = "judge.json"
@@ -64,7 +64,8 @@ class Discriminator:
         """The weights, by their content or their commit on the hub, and the number format."""
         commit = getattr(self.network.model.config, "_commit_hash", None)
         weights = digest(Path(self._source)) if Path(self._source).is_dir() else commit
-        return f"{self.base} {weights} {str(self.network.model.dtype).removeprefix('torch.')}"
+        form = str(self.network.model.dtype).removeprefix("torch.")
+        return f"{self.base} {weights} {form} {READING}"
 
     @property
     def style(self) -> InputStyle:

@@ -119,6 +119,7 @@ def test_pairs_table_and_chat_come_from_the_server(project, apc, server, monkeyp
         return err
 
     assert "dpo.max_nll needs the model's weights" in refused("build-dpo")
+    assert "set dpo.rounds: 1" in refused("build-dpo", "--set", "dpo.rounds=2")
     served += ["--set", "dpo.max_nll=null"]
     assert "needs the model's weights" in refused("train")
     assert "--untrained" in refused("evaluate")
