@@ -5,9 +5,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from apc_cli.models import lean_llama
 from apc_cli.models.branching import pack
 from apc_cli.models.devices import in_format, native_formats
+from apc_cli.models.judging import lean_llama
 from apc_cli.models.judging.discriminator import Discriminator
 from apc_cli.models.judging.lean_llama import LeanLlama, can_read
 from apc_cli.prompts import Prompt
