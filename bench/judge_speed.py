@@ -25,7 +25,7 @@ import torch
 import transformers
 from scoring_material import Persona
 
-from apc_cli.models.devices import pick_dtype
+from apc_cli.models.devices import in_format, pick_dtype
 from apc_cli.models.discriminator import Discriminator
 from apc_cli.models.networks import FlatClassifier
 from apc_cli.models.scorer import Scorer
@@ -104,7 +104,7 @@ def _flat(prompt: Prompt) -> Prompt:
 def _plain(reference: str, labels: tuple[str, ...]) -> Discriminator:
     """The same weights behind transformers' own forward."""
     judge = Discriminator.load(reference, labels=labels, device="cpu", dtype="float32")
-    model = judge.network.model.to(pick_dtype("auto", torch.device("cpu")))
+    model = in_format(judge.network.model, pick_dtype("auto", torch.device("cpu")))
     network = _Padded(model, judge.network.tokenizer)
     return Discriminator(network, judge.description, judge.base)
 
