@@ -1,6 +1,6 @@
 """What would stop stages, found out before any of them costs time or money."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Set
 
 from apc_cli.config import Character
 from apc_cli.errors import ConfigError
@@ -60,10 +60,10 @@ def check_backend(character: Character, stages: Collection[str]) -> None:
         )
 
 
-def _references(character: Character, stages: Collection[str]) -> Iterator[str]:
+def _references(character: Character, stages: Set[str]) -> Iterator[str]:
     """The models that these stages load."""
     judges, evaluator = character.discriminators, character.evaluator
-    if _PLAYED & set(stages):
+    if _PLAYED & stages:
         if character.policy.backend == "transformers":
             yield character.policy.model
         if character.policy.retriever == "embedding":

@@ -107,8 +107,8 @@ def shops(shop: Workshop, plan: Plan) -> list[Workshop]:
     """The workshops whose adapters the plan needs, the main one first."""
     if not plan.trained:
         return []
-    others = [shop.for_method(m) for m in plan.methods] if plan.own_adapters else []
-    return [shop, *(other for other in others if other is not shop)]
+    owners = [_owner(shop, method, plan) for method in plan.methods]
+    return [shop, *(owner for owner in owners if owner is not shop)]
 
 
 def baseline_of(shop: Workshop, plan: Plan) -> str:

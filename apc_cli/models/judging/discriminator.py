@@ -212,10 +212,11 @@ def _load_adapted(
     target = pick_device(device)
     model = _base_model(where, description, target, torch.float32)
     adapted = load_adapter(model, directory, trainable=trainable)
-    network = BranchingDecoder(adapted, _tokenizer(where))
-    if not trainable:
+    if trainable:
+        network = BranchingDecoder(adapted, _tokenizer(where))
+    else:
         merged = adapted.merge_and_unload().eval()
-        network = _for_reading(merged, network.tokenizer, pick_dtype(dtype, target))
+        network = _for_reading(merged, _tokenizer(where), pick_dtype(dtype, target))
     return cls(network, description, base, str(directory))
 
 

@@ -73,11 +73,8 @@ class PackedDeberta:
         return self._normed(states.addmm_(own, weight.t()), bias, *norm, self._epsilon)
 
     def _embed(self, batch: PackedBatch) -> Tensor:
-        row = batch.input_ids[None]
         return self._model.deberta.embeddings(
-            input_ids=row,
-            token_type_ids=torch.zeros_like(row),
-            position_ids=batch.positions[None],
+            input_ids=batch.input_ids[None], position_ids=batch.positions[None]
         )[0]
 
 
