@@ -13,7 +13,9 @@ Loss = Literal[
 """Trl's preference losses."""
 Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
 _DIVERGING = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop")
-Flaw = Literal["empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"]
+Flaw = Literal[
+    "empty", "repeated", "third person", "third-person verb", "as an AI", "refusal", "prompt leak"
+]
 
 
 class WarmUp(Section):
@@ -42,7 +44,8 @@ class Dpo(Section):
 
     `micro_batch_size` pairs of a batch are read at once: `auto` is what fits into the GPU's memory.
 
-    A reply with a flaw of `guards` is never chosen, only rejected. Before each query stand none to
+    A reply with a flaw of `guards` is never chosen, only rejected: the sooner the larger
+    `flaw_penalty`, by which it counts less than its APC. Before each query stand none to
     `history_turns` exchanges about other queries. Each of `rounds` samples with the adapter of the
     one before and trains it further. With a `held_out_share` of the queries, training stops once
     the accuracy on their pairs has not risen for `patience` epochs, and keeps the best epoch.
@@ -55,8 +58,10 @@ class Dpo(Section):
     min_gap: Annotated[float, Field(ge=0)] = 0.2
     max_length_ratio: Annotated[float, Field(ge=1)] | None = None
     max_nll: Rate | None = None
+    flaw_penalty: Annotated[float, Field(ge=0)] = 0
     guards: tuple[Flaw, ...] = (
-        "empty", "repeated", "third person", "as an AI", "refusal", "prompt leak"
+        "empty", "repeated", "third person", "third-person verb", "as an AI", "refusal",
+        "prompt leak",
     )  # fmt: skip
     rounds: Positive = 1
     loss: Loss = "sigmoid"

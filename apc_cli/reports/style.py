@@ -4,16 +4,20 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from apc_cli.models.rules.verbs import is_third_person as is_third_person_verb
 from apc_cli.reports.out_of_character import leaks_prompt, refuses, talks_as_ai
 
 _FIRST_PERSON = re.compile(
     r"\b(?:i|i'm|i've|i'd|i'll|me|my|mine|myself|we|our|us)\b", re.IGNORECASE
 )
+_I_AND_NEXT = re.compile(r"\bI ((?:also|always|never|often|usually|really|still|just|only) )*([a-z']+)")
 _SENTENCE_END = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
 
-FLAWS = ("empty", "repeated", "third person", "as an AI", "refusal", "prompt leak")
+FLAWS = (
+    "empty", "repeated", "third person", "third-person verb", "as an AI", "refusal", "prompt leak"
+)  # fmt: skip
 """What `flaws` can find."""
 
 
@@ -41,10 +45,12 @@ def flaws(reply: str, character: str) -> list[str]:
     if len(found) < 2:
         return ["empty"]
     problems = []
-    if is_repetitive(found) or says_a_sentence_twice(reply):
+    if is_repetitive(found) or says_words_twice(found) or says_a_sentence_twice(reply):
         problems.append("repeated")
     if is_third_person(reply, character):
         problems.append("third person")
+    if has_third_person_verb(reply):
+        problems.append("third-person verb")
     if talks_as_ai(reply):
         problems.append("as an AI")
     if refuses(reply):
@@ -65,6 +71,11 @@ def is_repetitive(found: Sequence[str]) -> bool:
         return True
     units = _runs(found, width)
     return len(units) >= 20 and len(set(units)) < len(units) / 2.5
+
+
+def says_words_twice(found: Sequence[str]) -> bool:
+    """Five words in a row (ten Chinese or Japanese characters) come again."""
+    return max(Counter(_runs(found, 5 * _width(found))).values(), default=0) >= 2
 
 
 def says_a_sentence_twice(reply: str) -> bool:
@@ -91,3 +102,8 @@ def is_third_person(reply: str, character: str) -> bool:
     parts = (n for n in character.split() if len(n) > 2 and n[0].isupper() and n != "The")
     names = {character.lower(), *(part.lower() for part in parts)}
     return any(re.search(rf"\b{re.escape(name)}\b", reply.lower()) for name in names)
+
+
+def has_third_person_verb(reply: str) -> bool:
+    """English that says "I plays": a statement about the character, copied with its verb."""
+    return any(is_third_person_verb(found[-1]) for found in _I_AND_NEXT.findall(reply))

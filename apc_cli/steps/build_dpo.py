@@ -192,12 +192,14 @@ def choose_pairs(
 
     No reply is used twice. A reply that reads badly is never chosen, nor one that was cut off
     unless all were, and they need not be much less faithful to be rejected: any other scores lower
-    by more than the gap. For a query without any pair, `dropped` counts why its best has none.
+    by more than the gap. A bad one counts `flaw_penalty` less than its APC, which the pair keeps.
+    For a query without any pair, `dropped` counts why its best has none.
     """
-    ranked = sorted(zip(item.scores, item.responses, strict=True), key=lambda r: (-r[0], r[1]))
-    left = list({reply: (score, reply) for score, reply in ranked}.values())
     guards = set(settings.guards)
-    flawed = {reply for _, reply in left if guards.intersection(flaws(reply, character))}
+    apc = dict(zip(item.responses, item.scores, strict=True))
+    flawed = {reply for reply in apc if guards.intersection(flaws(reply, character))}
+    standing = {r: score - settings.flaw_penalty * (r in flawed) for r, score in apc.items()}
+    left = sorted(((score, r) for r, score in standing.items()), key=lambda r: (-r[0], r[1]))
     unfinished = flawed.union(compress(item.responses, item.cut))
     if any(reply not in unfinished for _, reply in left):
         flawed = unfinished
@@ -213,7 +215,9 @@ def choose_pairs(
             problems.append(worst)
             continue
         pairs.append(
-            PreferencePair(item.prompt, _turn(best[1]), _turn(worst[1]), best[0], worst[0])
+            PreferencePair(
+                item.prompt, _turn(best[1]), _turn(worst[1]), apc[best[1]], apc[worst[1]]
+            )
         )
         left = [reply for reply in left if reply not in (best, worst)]
     if not pairs:

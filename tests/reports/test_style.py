@@ -17,11 +17,18 @@ from apc_cli.reports.style import distinct_2, flaws, length
         ("Mara? That is me.", []),
         ("She bakes bread.", []),
         ("Maracas are loud.", []),
+        ("I bakes bread.", ["third-person verb"]),
+        ("On Sundays I always plays chess.", ["third-person verb"]),
+        ("I doesn't bake, I has a cook.", ["third-person verb"]),
+        ("I was late, as always. I focus. I dress well.", []),
+        ("All my friends say that I bake. She plays.", []),
         ("I'm an AI, so I cannot bake.", ["as an AI"]),
         ("As a language model I cannot bake.", ["as an AI"]),
         ("I bake so much bread. " * 2, ["repeated"]),
         ("I bake bread. I sell it. I bake bread daily.", []),
         ("Never! Never! I bake bread.", []),
+        ("I bake bread in the old mill, and I sleep in the old mill too.", []),
+        ("I bake bread in the old mill, and eat bread in the old mill.", ["repeated"]),
         ("I live in Lund. \u79c1 I live in Lund.", []),
         ("I live in Lund. \u79c1\u3002 I live in Lund.", ["repeated"]),
         ("\u79c1\u306f\u6bce\u65e5\u672c\u3092\u8aad\u3080\u3002" * 2, ["repeated"]),
@@ -52,6 +59,13 @@ def test_chinese_and_japanese_count_by_character():
     assert flaws("マーラはパンを焼く。", "マーラ") == []
     assert flaws("私はパンを焼くのが好きです。" * 4, "マーラ") == ["repeated"]
     assert flaws("好", "玛拉") == ["empty"]
+
+
+def test_words_said_twice_in_japanese_are_ten_characters():
+    assert flaws("私は毎朝パンを焼きます。夜も毎朝パンを焼く。", "マーラ") == []
+    assert flaws("朝は古い水車小屋でパンを焼き、夜は古い水車小屋でパンを食べる。", "マーラ") == [
+        "repeated"
+    ]
 
 
 def test_distinct_2_by_hand():

@@ -89,6 +89,17 @@ def test_a_flawed_reply_is_rejected_without_the_gap_if_it_scores_lower():
     assert chosen({"I bake.": 2.0, "As an AI I bake.": 2.0}) == (None, {"gap too small": 1})
 
 
+def test_a_penalty_has_flawed_replies_rejected_first_whatever_their_score():
+    replies = {"I bakes bread.": 3.0, "I bake bread.": 2.0, "I am b.": 1.0}
+    assert chosen(replies)[0] == ("I bake bread.", "I am b.")
+    item = SampledReplies("q", PROMPT, list(replies), list(replies.values()), [False] * 3)
+    [pair] = choose_pairs("Mara", item, None, Dpo(flaw_penalty=2.5), Counter())
+    assert pair.rejected[0]["content"] == "I bakes bread."
+    assert (pair.score_chosen, pair.score_rejected) == (2.0, 3.0)
+    barely = Dpo(flaw_penalty=1.0, pairs_per_query=2)
+    assert all_chosen(replies, barely) == ([("I bake bread.", "I am b.")], {})
+
+
 def test_a_best_reply_without_a_match_leaves_room_for_the_next():
     replies = {"I bake a loaf and you eat it now.": 3.0, "I am b.": 2.0, "I am c.": 1.0}
     found = all_chosen(replies, Dpo(pairs_per_query=2, max_length_ratio=1.2))

@@ -22,12 +22,14 @@ def answer_for(
 def sentences_for(
     statements: Sequence[str], character: str, own: Pronouns | None, chooser: Chooser
 ) -> list[str]:
-    """One first-person sentence a statement, some with a link to the one before."""
+    """One first-person sentence a statement, some with a link to the one before, none used twice."""
     sentences = []
+    links = list(bank("phrasings")["links"])
     for number, statement in enumerate(statements):
         said = reworded(first_person(statement, character, own), chooser)
-        if number and chooser.chance(f"link{number}", _LINK_PERCENT):
-            link = chooser.pick(f"link{number}", bank("phrasings")["links"])
+        if number and links and chooser.chance(f"link{number}", _LINK_PERCENT):
+            link = chooser.pick(f"link{number}", links)
+            links.remove(link)
             said = upper_first(link.format(clause=lower_first(said)))
         sentences.append(said)
     return sentences

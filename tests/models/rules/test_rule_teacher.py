@@ -121,6 +121,13 @@ def test_an_answer_tells_its_facts_in_order_and_in_the_first_person(teacher):
     assert teacher.write_answers("Alice", [("Hello?", [])]) == [None]
 
 
+def test_no_answer_links_two_facts_alike(teacher):
+    told = ["Alice teaches guitar.", "Alice is shy.", "Alice has two brothers."]
+    answers = teacher.write_answers("Alice", [(f"Question {i}?", told) for i in range(300)])
+    linked = [answer.lower().count("you may like to know that") for answer in answers]
+    assert max(linked) == 1
+
+
 def test_the_same_seed_writes_the_same_and_another_seed_does_not(teacher):
     first = teacher.write_replies("Alice", PAIRS)
     assert RuleTeacher(seed=3).write_replies("Alice", PAIRS) == first
