@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apc_cli.steps.train_discriminators import Labelled
 
 
-_TOGETHER = {"warm-up", "build-dpo", "dpo"}
+_TOGETHER = {"warm-up", "build-dpo", "dpo", "grpo"}
 """Stages in which all processes of a run take part."""
 
 

@@ -113,6 +113,6 @@ def share(batch: int) -> int:
     if batch % count():
         raise ConfigError(
             f"a batch of {batch} cannot be divided among {count()} processes",
-            "choose dpo.batch_size and warm_up.batch_size that can, or fewer GPUs",
+            "choose a batch size that can, or fewer GPUs",
         )
     return batch // count()
