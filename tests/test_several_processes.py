@@ -19,7 +19,8 @@ REPLIES = "workspace/Mara/replies.jsonl"
 WEIGHTS = "workspace/Mara/adapter/adapter_model.safetensors"
 
 
-def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_process):
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_process, sharding):
     code, _, err = apc(*ARGUMENTS)
     assert code == 0, err
     pairs = (trained / "workspace/Mara/pairs.jsonl").read_text().count("\n")
@@ -27,7 +28,7 @@ def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_proce
     expected, replies = load_file(trained / WEIGHTS), (trained / REPLIES).read_text()
     shutil.rmtree(trained / "workspace/Mara/adapter")
     (trained / REPLIES).unlink()
-    process = apc_process(*ARGUMENTS, "--num-gpus", "2")
+    process = apc_process(*ARGUMENTS, "--set", f"policy.sharding={sharding}", "--num-gpus", "2")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert [line.count("DPO: 12 steps") for line in err.splitlines()].count(1) == 1, err
@@ -86,6 +87,16 @@ def test_what_cannot_be_divided_is_told_at_once(project, apc):
     code, _, err = apc(*ARGUMENTS, "--num-gpus", "3", "--algorithm", "grpo")
     assert code == 2 and "a batch of 32 cannot be divided among 3 GPUs" in err
     assert "grpo.queries_per_step × grpo.samples_per_query" in err
+
+
+def test_what_a_shared_out_model_cannot_is_told_at_once(project, apc):
+    shared_out = ["--set", "policy.sharding=full"]
+    code, _, err = apc(*ARGUMENTS, *shared_out)
+    assert code == 2 and "warm-up needs several processes" in err and "--num-gpus 2" in err
+    code, _, err = apc(*ARGUMENTS, *shared_out, "--algorithm", "grpo", "--num-gpus", "2")
+    assert code == 2 and "GRPO samples while it trains" in err
+    code, _, err = apc(*ARGUMENTS, *shared_out, "--set", "policy.quantization=nf4")
+    assert code == 2 and "sharding: full goes with quantization: none" in err
 
 
 def _ranks(parent: int) -> list[int]:

@@ -3,13 +3,14 @@
 import os
 import signal
 from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from apc_cli.cli.team import _free_port
 
 
 def together(work, *arguments, processes=2):
-    """Runs `work(*arguments)` in each; the exit codes by rank. Who waits for a dead one is ended."""
+    """Runs `work(*arguments)` in each: the exit codes by rank. One that dies ends the others."""
     port, context = _free_port(), get_context("spawn")
     team = [
         context.Process(target=_process, args=(rank, processes, port, work, arguments))
@@ -17,10 +18,9 @@ def together(work, *arguments, processes=2):
     ]
     for process in team:
         process.start()
-    for process in team:
-        process.join()
-        if process.exitcode:
-            break
+    waiting = {process.sentinel for process in team}
+    while waiting and not any(process.exitcode for process in team):
+        waiting -= set(wait(waiting))
     for process in team:
         process.terminate()
         process.join()

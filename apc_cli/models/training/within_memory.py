@@ -17,7 +17,10 @@ from apc_cli.models.training.training_plans import Plan
 from apc_cli.progress import Progress
 
 Trained = TypeVar("Trained")
-_HINT = "set policy.quantization: nf4, lower policy.max_prompt_tokens, or use a larger GPU"
+_HINT = (
+    "set policy.quantization: nf4, or none and policy.sharding: full; lower "
+    "policy.max_prompt_tokens, or use a larger GPU"
+)
 
 
 def train_within_memory(
@@ -43,7 +46,10 @@ def train_within_memory(
     start = [
         (p, p.detach().to("cpu", copy=True)) for p in player.model.parameters() if p.requires_grad
     ]
-    plan: Plan | None = _measured(player.model, batch, most, longest)
+    try:
+        plan: Plan | None = _measured(player.model, batch, most, longest)
+    except torch.OutOfMemoryError:
+        plan = None
     while plan:
         progress.say(f"{batch} rows a step, {plan}")
         try:

@@ -97,7 +97,7 @@ def test_two_processes_with_half_a_model_each_train_the_adapter_that_one_trains(
         assert found.keys() == expected.keys()
         for name, weight in found.items():
             torch.testing.assert_close(weight, expected[name], atol=1e-5, rtol=1e-3)
-        assert any(line.startswith("DPO: 6 steps") for line in said), "went on after the first epoch"
+        assert any(line.startswith("DPO: 6 steps") for line in said), said
     plain = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
     plain.model = load_adapter(plain.model, shared / "adapter", trainable=True)
     for name, weight in weights(plain).items():
