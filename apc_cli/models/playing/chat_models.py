@@ -46,21 +46,22 @@ def load_chat_model(
         ) from error
     if placement != "sharded" and "device_map" not in options:
         base = base.to(target)
-    _check_fit(base, model)
+    if placement == "spread" and {"cpu", "disk"} & _devices(base):
+        raise ConfigError(
+            f"{model} does not fit the free memory of this machine's GPUs",
+            "use a machine with more of it, or policy.quantization: nf4 and policy.sharding: none",
+        )
     return base, tokenizer, where
 
 
 def is_spread(model: Any) -> bool:
     """Whether the model's layers lie on several devices."""
-    return len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1
+    return len(_devices(model)) > 1
 
 
-def _check_fit(base: Any, model: str) -> None:
-    if {"cpu", "disk"} & set((getattr(base, "hf_device_map", None) or {}).values()):
-        raise ConfigError(
-            f"{model} does not fit the free memory of this machine's GPUs",
-            "use a machine with more of it, or policy.quantization: nf4 and policy.sharding: none",
-        )
+def _devices(model: Any) -> set[Any]:
+    """Where a model lies that was spread, by accelerate's numbers and names."""
+    return set((getattr(model, "hf_device_map", None) or {}).values())
 
 
 def _use_nf4(quantization: str, device: torch.device) -> bool:

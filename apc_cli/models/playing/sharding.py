@@ -27,7 +27,9 @@ def load_sharded(where: str, dtype: torch.dtype, device: torch.device, **options
     """
     place = "meta" if ranks.own() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, device_map=place, **options)
+    vars(model).pop("hf_device_map", None)  # says "meta"; trainers would believe it
     model.requires_grad_(False)
+    ranks.gathered(None)  # reading may take longer than GPUs wait for each other
     layers = _layers(model)
     mesh = init_device_mesh(device.type, (ranks.count(),), mesh_dim_names=("fsdp",))
     for layer in layers:

@@ -9,6 +9,7 @@ import torch
 from apc_cli.errors import ApcError
 from apc_cli.models import memory, ranks
 from apc_cli.models.playing.role_player import RolePlayer
+from apc_cli.models.playing.sharding import is_sharded
 from apc_cli.models.training import training_plans
 from apc_cli.models.training.lean_training import lean
 from apc_cli.models.training.packed_pairs import Branches
@@ -42,7 +43,7 @@ def train_within_memory(
     """
     batch = ranks.share(batch)
     if player.model.device.type != "cuda":
-        return attempt(Plan(min(most or 1, batch)))
+        return attempt(Plan(min(most or 1, batch), recompute=is_sharded(player.model)))
     start = [
         (p, p.detach().to("cpu", copy=True)) for p in player.model.parameters() if p.requires_grad
     ]
