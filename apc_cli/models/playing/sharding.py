@@ -61,7 +61,7 @@ def _layers(model: Any) -> list[nn.Module]:
             f"{type(model).__name__} does not tell its layers, so that they cannot be shared out",
             "set policy.sharding: none, or use another model",
         )
-    return found
+    return found[::-1]  # what lies within another comes first
 
 
 def _receive(module: nn.Module, device: torch.device) -> None:
