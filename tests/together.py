@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -10,7 +11,11 @@ from apc_cli.cli.team import _free_port
 
 
 def together(work, *arguments, processes=2):
-    """Runs `work(*arguments)` in each: the exit codes by rank. One that dies ends the others."""
+    """Runs `work(*arguments)` in each: the exit codes by rank. One that dies ends the others.
+
+    So does the end of two minutes: who is not told to go on waits for half an hour.
+    """
+    until = time.monotonic() + 120
     port, context = _free_port(), get_context("spawn")
     team = [
         context.Process(target=_process, args=(rank, processes, port, work, arguments))
@@ -20,7 +25,9 @@ def together(work, *arguments, processes=2):
         process.start()
     waiting = {process.sentinel for process in team}
     while waiting and not any(process.exitcode for process in team):
-        waiting -= set(wait(waiting))
+        waiting -= set(wait(waiting, timeout=5))
+        if time.monotonic() > until:
+            break
     for process in team:
         process.terminate()
         process.join()

@@ -1,6 +1,9 @@
 """SFT and DPO over a base model that two processes share out, on the CPU."""
 
+from dataclasses import replace
+
 import torch
+from accelerate import accelerator
 from quiet import Quiet
 from together import die, result_file, together
 from torch.distributed.tensor import DTensor
@@ -13,6 +16,11 @@ from apc_cli.models.training.preference import PreferenceSettings, fit_preferenc
 from apc_cli.records import PreferencePair
 
 REPLIES = ["I bake bread.", "I fear dogs.", "Two cats.", "I sing on Fridays.", "In Lund.", "Forty."]
+
+SETTINGS = PreferenceSettings(
+    beta=0.1, epochs=3, learning_rate=1e-2, batch_size=2, micro_batch_size=1, sft_weight=0.5,
+    seed=1,
+)  # fmt: skip
 
 
 class Dies(Quiet):
@@ -38,6 +46,11 @@ def said(reply):
     return [{"role": "assistant", "content": reply}]
 
 
+def pairs(count):
+    replies = [said(REPLIES[i % len(REPLIES)]) for i in range(count + 1)]
+    return [PreferencePair(asked(i), replies[i + 1], replies[i], 1.0, 0.0) for i in range(count)]
+
+
 def train(models, folder, progress, placement="whole"):
     """SFT, then DPO on another adapter, which starts from the first."""
     load = {"device": "cpu", "dtype": "float32", "placement": placement}
@@ -53,15 +66,7 @@ def train(models, folder, progress, placement="whole"):
     ranks.gathered(None)
     player = RolePlayer.load(str(models / "chat"), **load)
     player.model = load_adapter(player.model, folder / "warm", trainable=True)
-    pairs = [
-        PreferencePair(asked(i), said(reply), said(REPLIES[i - 1]), 1.0, 0.0)
-        for i, reply in enumerate(REPLIES)
-    ]
-    settings = PreferenceSettings(
-        beta=0.1, epochs=3, learning_rate=1e-2, batch_size=2, micro_batch_size=1, sft_weight=0.5,
-        seed=1,
-    )  # fmt: skip
-    fit_preferences(player, pairs, settings, folder / "dpo", progress)
+    fit_preferences(player, pairs(6), SETTINGS, folder / "dpo", progress)
     return player
 
 
@@ -74,7 +79,10 @@ def train_sharded(models, folder, progress):
     outside = sum(isinstance(w, DTensor) for w in player.model.parameters()) - len(parts)
     if not ranks.own():
         save_adapter(player.model, folder / "adapter", base="chat")
-    torch.save((weights(player), held, outside, progress.said), result_file(folder))
+    found = weights(player), held, outside, progress.said
+    alone = replace(SETTINGS, epochs=1, held_out_share=0.1)  # one pair is no work for two
+    figures = fit_preferences(player, pairs(7), alone, folder / "held-out", Quiet())
+    torch.save((*found, figures["held-out pairs"]), result_file(folder))
 
 
 def weights(player):
@@ -92,8 +100,8 @@ def test_two_processes_with_half_a_model_each_train_the_adapter_that_one_trains(
     assert together(train_sharded, models, shared, Dies())[0] == -9
     assert together(train_sharded, models, shared, Quiet()) == [0, 0]
     results = [torch.load(shared / f"rank-{rank}.pt") for rank in range(2)]
-    for found, (held, all_there), outside, said in results:
-        assert held == all_there / 2 and outside == 0
+    for found, (held, all_there), outside, said, held_out in results:
+        assert 0 < held == all_there / 2 and outside == 0 and held_out == 1
         assert found.keys() == expected.keys()
         for name, weight in found.items():
             torch.testing.assert_close(weight, expected[name], atol=1e-5, rtol=1e-3)
@@ -102,3 +110,9 @@ def test_two_processes_with_half_a_model_each_train_the_adapter_that_one_trains(
     plain.model = load_adapter(plain.model, shared / "adapter", trainable=True)
     for name, weight in weights(plain).items():
         torch.testing.assert_close(weight, results[0][0][name], rtol=0, atol=0)
+
+
+def test_what_accelerate_refuses_ddp_by_on_gpus_is_where_it_is_swapped():
+    assert callable(vars(accelerator)["model_has_dtensor"])
+    names = accelerator.Accelerator.prepare_model.__code__.co_names
+    assert "model_has_dtensor" in names, "looked up in the module"
