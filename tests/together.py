@@ -13,9 +13,9 @@ from apc_cli.cli.team import _free_port
 def together(work, *arguments, processes=2):
     """Runs `work(*arguments)` in each: the exit codes by rank. One that dies ends the others.
 
-    So does the end of two minutes: who is not told to go on waits for half an hour.
+    So does the end of five minutes: who is not told to go on waits for half an hour.
     """
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     port, context = _free_port(), get_context("spawn")
     team = [
         context.Process(target=_process, args=(rank, processes, port, work, arguments))
