@@ -60,6 +60,23 @@ def check_backend(character: Character, stages: Collection[str]) -> None:
         )
 
 
+def check_sharding(character: Character, stages: Collection[str], processes: int) -> None:
+    """Raises ConfigError for stages that cannot train a model that is shared out."""
+    if character.policy.sharding != "full":
+        return
+    if "grpo" in stages:
+        raise ConfigError(
+            "GRPO samples while it trains, which a model that is shared out cannot",
+            "use --algorithm dpo, or set policy.sharding: none",
+        )
+    training = {name.partition(ROUND)[0] for name in stages} & {"warm-up", "dpo"}
+    if training and processes == 1:
+        raise ConfigError(
+            f"policy.sharding: full: {', '.join(sorted(training))} needs several processes",
+            "run: apc train --num-gpus 2, or more",
+        )
+
+
 def _references(character: Character, stages: Set[str]) -> Iterator[str]:
     """The models that these stages load."""
     judges, evaluator = character.discriminators, character.evaluator

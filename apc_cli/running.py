@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from apc_cli.steps.train_discriminators import Labelled
 
 
-_TOGETHER = {"warm-up", "build-dpo", "dpo"}
+Runner = Callable[[Workshop, str], Summary]
+"""Runs a stage whose fingerprint it is given."""
+_TOGETHER = {"warm-up", "build-dpo", "dpo", "grpo"}
 """Stages in which all processes of a run take part."""
 
 
@@ -36,7 +38,7 @@ def run_stage(shop: Workshop, stage: Stage, fingerprint: str) -> Summary:
     """Runs one stage; its artifacts are in the workspace afterwards."""
     name, _, number = stage.name.partition(ROUND)
     played = int(number or shop.character.dpo.rounds)
-    runners: dict[str, Callable[[Workshop, str], Summary]] = {
+    runners: dict[str, Runner] = {
         "statements": _statements,
         "queries": _queries,
         "label-data": _label_data,
@@ -48,13 +50,37 @@ def run_stage(shop: Workshop, stage: Stage, fingerprint: str) -> Summary:
         "grpo": _grpo,
         "evaluation": _evaluation,
     }
-    if name in _TOGETHER and not ranks.own():
-        ranks.call(stage.name, fingerprint)
+    run = runners[name]
+    if name in _TOGETHER and ranks.count() > 1:
+        run = partial(_alone if _one_plays(shop, name) else _in_step, run, stage.name)
     if ranks.own() or not shop.uses_llm:
-        return runners[name](shop, fingerprint)
+        return run(shop, fingerprint)
     with shop.teaching.stage(stage.name) as account:
-        summary = account.added_to(runners[name](shop, fingerprint))
+        summary = account.added_to(run(shop, fingerprint))
     shop.main.failed += summary.failed
+    return summary
+
+
+def _one_plays(shop: Workshop, name: str) -> bool:
+    """Whether one process samples for all, since its model takes the GPUs of all."""
+    return name == "build-dpo" and shop.character.policy.sharding == "full"
+
+
+def _alone(run: Runner, stage: str, shop: Workshop, fingerprint: str) -> Summary:
+    """The first process runs a stage by itself; the others wait."""
+    with ranks.by_itself():
+        return run(shop, fingerprint)
+
+
+def _in_step(run: Runner, stage: str, shop: Workshop, fingerprint: str) -> Summary:
+    """All processes run a stage; none goes on before all have given their GPU's memory back."""
+    from apc_cli.models import memory
+
+    if not ranks.own():
+        ranks.call(stage, fingerprint)
+    summary = run(shop, fingerprint)
+    memory.release()
+    ranks.gathered(None)
     return summary
 
 
@@ -71,7 +97,7 @@ def _fresh_player(shop: Workshop) -> "RolePlayer":
     from apc_cli.models.adapters import add_lora
 
     torch.manual_seed(shop.character.seed)
-    player, dpo = shop.player(), shop.character.dpo
+    player, dpo = shop.player(trainable=True), shop.character.dpo
     player.model = add_lora(
         player.model, rank=dpo.lora_rank, alpha=dpo.lora_alpha, task="CAUSAL_LM"
     )

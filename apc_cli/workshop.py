@@ -196,6 +196,8 @@ class Workshop:
     ) -> "RolePlayer | ServedPlayer":
         """The role-play model with an adapter of the workspace, or as it is.
 
+        With `trainable` and `policy.sharding: full`, all processes that train have to ask for it.
+
         Raises:
             ConfigError: it cannot be loaded, or is behind a server and an adapter is wanted on it.
         """
@@ -210,12 +212,14 @@ class Workshop:
                 )
             return self.served_player
         policy = self.character.policy
+        apart = "sharded" if trainable else "spread"
         return RolePlayer.load(
             policy.model,
             adapter=self.workspace.path(adapter) if adapter else None,
             quantization=policy.quantization,
             device=self.character.device,
             trainable=trainable,
+            placement=apart if policy.sharding == "full" else "whole",
         )
 
     def plain_player(self, adapter: str, dtype: str) -> "RolePlayer":

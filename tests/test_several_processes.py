@@ -19,7 +19,8 @@ REPLIES = "workspace/Mara/replies.jsonl"
 WEIGHTS = "workspace/Mara/adapter/adapter_model.safetensors"
 
 
-def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_process):
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_process, sharding):
     code, _, err = apc(*ARGUMENTS)
     assert code == 0, err
     pairs = (trained / "workspace/Mara/pairs.jsonl").read_text().count("\n")
@@ -27,7 +28,7 @@ def test_two_processes_train_the_adapter_that_one_trains(trained, apc, apc_proce
     expected, replies = load_file(trained / WEIGHTS), (trained / REPLIES).read_text()
     shutil.rmtree(trained / "workspace/Mara/adapter")
     (trained / REPLIES).unlink()
-    process = apc_process(*ARGUMENTS, "--num-gpus", "2")
+    process = apc_process(*ARGUMENTS, "--set", f"policy.sharding={sharding}", "--num-gpus", "2")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert [line.count("DPO: 12 steps") for line in err.splitlines()].count(1) == 1, err
@@ -51,6 +52,19 @@ def test_processes_of_accelerate_launch_train_together(trained):
     assert (trained / WEIGHTS).exists()
 
 
+def test_two_processes_learn_by_grpo(trained, apc_process):
+    settings = {"queries_per_step": 2, "samples_per_query": 2, "epochs": 2, "max_queries": 4}
+    changed = [part for key, value in settings.items() for part in ("--set", f"grpo.{key}={value}")]
+    kept = (trained / WEIGHTS).read_bytes()
+    process = apc_process(*ARGUMENTS, *changed, "--algorithm", "grpo", "--num-gpus", "2")
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert [line.count("GRPO: 4 steps") for line in err.splitlines()].count(1) == 1, err
+    assert err.count("mean reward of the first") == 1
+    assert (trained / WEIGHTS).read_bytes() != kept
+    assert not list((trained / "workspace/Mara/checkpoints").glob("grpo-*"))
+
+
 def test_a_process_that_dies_ends_the_run_in_one_line(trained, apc_process):
     log, until = trained / "stderr.txt", time.monotonic() + 200
     with log.open("w") as file:
@@ -70,8 +84,19 @@ def test_a_process_that_dies_ends_the_run_in_one_line(trained, apc_process):
 def test_what_cannot_be_divided_is_told_at_once(project, apc):
     code, _, err = apc(*ARGUMENTS, "--num-gpus", "3")
     assert code == 2 and "a batch of 2 cannot be divided among 3 GPUs" in err
-    code, _, err = apc(*ARGUMENTS, "--num-gpus", "2", "--algorithm", "grpo")
-    assert code == 2 and "GRPO trains on one GPU" in err
+    code, _, err = apc(*ARGUMENTS, "--num-gpus", "3", "--algorithm", "grpo")
+    assert code == 2 and "a batch of 32 cannot be divided among 3 GPUs" in err
+    assert "grpo.queries_per_step × grpo.samples_per_query" in err
+
+
+def test_what_a_shared_out_model_cannot_is_told_at_once(project, apc):
+    shared_out = ["--set", "policy.sharding=full"]
+    code, _, err = apc(*ARGUMENTS, *shared_out)
+    assert code == 2 and "warm-up needs several processes" in err and "--num-gpus 2" in err
+    code, _, err = apc(*ARGUMENTS, *shared_out, "--algorithm", "grpo", "--num-gpus", "2")
+    assert code == 2 and "GRPO samples while it trains" in err
+    code, _, err = apc(*ARGUMENTS, *shared_out, "--set", "policy.quantization=nf4")
+    assert code == 2 and "sharding: full goes with quantization: none" in err
 
 
 def _ranks(parent: int) -> list[int]:

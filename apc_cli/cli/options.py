@@ -76,15 +76,19 @@ def limited(
 def check_team(shop: "Workshop", processes: int) -> None:
     """Raises ConfigError where so many processes cannot train together."""
     character = shop.character
-    if processes > 1 and character.algorithm == "grpo":
-        raise ConfigError("GRPO trains on one GPU", "leave --num-gpus out, or use --algorithm dpo")
-    batches = [character.dpo.batch_size, *([character.warm_up.batch_size] * bool(shop.start))]
-    if any(batch % processes for batch in batches):
-        raise ConfigError(
-            f"a batch of {min(batches, key=lambda b: b % processes == 0)} cannot be divided among "
-            f"{processes} GPUs",
-            "set dpo.batch_size and warm_up.batch_size to multiples of it",
-        )
+    grpo = character.grpo
+    batches = {"dpo.batch_size": character.dpo.batch_size}
+    if character.algorithm == "grpo":
+        replies = grpo.queries_per_step * grpo.samples_per_query
+        batches = {"grpo.queries_per_step × grpo.samples_per_query": replies}
+    if shop.start:
+        batches["warm_up.batch_size"] = character.warm_up.batch_size
+    for name, batch in batches.items():
+        if batch % processes:
+            raise ConfigError(
+                f"a batch of {batch} cannot be divided among {processes} GPUs",
+                f"set {name} to a multiple of {processes}",
+            )
 
 
 def check_failed(shop: "Workshop") -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 
 from apc_cli.errors import ConfigError
+from apc_cli.models import ranks
 from apc_cli.pipeline import Planned, Stage
-from apc_cli.preflight import check_backend, preflight
+from apc_cli.preflight import check_backend, check_sharding, preflight
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, Summary
 from apc_cli.reports.console import (
     confusion_table,
@@ -48,8 +49,10 @@ def build(
     _announce(shop, target, planned)
     if dry_run or not planned:
         return None
-    check_backend(shop.character, [plan.stage.name for plan in planned])
-    preflight(shop, [plan.stage.name for plan in planned])
+    stages = [plan.stage.name for plan in planned]
+    check_backend(shop.character, stages)
+    check_sharding(shop.character, stages, ranks.count())
+    preflight(shop, stages)
     figures = None
     with shop.workspace.lock():
         for stage, summary, seconds in pipeline.run(target, partial(run_stage, shop), force=force):

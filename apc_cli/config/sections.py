@@ -94,7 +94,9 @@ class Policy(Section):
     """The role-play model and how it is prompted and sampled.
 
     `batch_size` replies are under way at a time; `auto`: as many as the GPU's memory takes. With
-    `backend: openai` replies come from an OpenAI-compatible server, which knows it as `model`.
+    `backend: openai` replies come from an OpenAI-compatible server, which knows it as `model`. With
+    `sharding: full` a model may be larger than a GPU: its layers are shared out among the processes
+    that train, and spread over all GPUs of a machine where it plays.
     """
 
     backend: Literal["transformers", "openai"] = "transformers"
@@ -103,6 +105,7 @@ class Policy(Section):
     insecure_http: bool = False
     concurrency: Positive = 16
     quantization: Literal["auto", "nf4", "none"] = "auto"
+    sharding: Literal["none", "full"] = "none"
     method: Literal["rag", "lcm", "eu", "vanilla"] = "rag"
     rag_top_k: Positive = 5
     retriever: Literal["discriminator", "embedding"] = "discriminator"
@@ -119,6 +122,12 @@ class Policy(Section):
     def replies_at_once(self) -> int | None:
         """The batch size; None where it is left to the program."""
         return None if self.batch_size == "auto" else self.batch_size
+
+    @model_validator(mode="after")
+    def _whole_numbers(self) -> Self:
+        if self.sharding == "full" and self.quantization != "none":
+            raise ValueError("sharding: full goes with quantization: none")
+        return self
 
 
 class Evaluation(Section):

@@ -7,6 +7,7 @@ all do together. Without a launcher there is one process, and nothing here does 
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,12 +18,12 @@ _PATIENCE = timedelta(days=30)
 """How long others wait for the first, which may be asking an LLM for hours."""
 _talk: Any = None
 """Through what processes talk: by CPU, so that nobody who waits keeps a GPU busy."""
-_parted = False
+_parted = _by_itself = False
 
 
 def count() -> int:
-    """How many processes there are."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes there are, or how many take part while one works by itself."""
+    return 1 if _by_itself else int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def own() -> int:
@@ -33,6 +34,17 @@ def own() -> int:
 def suffix() -> str:
     """What tells this process's files from those of the one that leads."""
     return f"-{own()}" if own() else ""
+
+
+@contextmanager
+def by_itself() -> Iterator[None]:
+    """While it is open, the process that leads does alone what is otherwise shared out."""
+    global _by_itself
+    _by_itself = True
+    try:
+        yield
+    finally:
+        _by_itself = False
 
 
 def join() -> None:
@@ -113,6 +125,6 @@ def share(batch: int) -> int:
     if batch % count():
         raise ConfigError(
             f"a batch of {batch} cannot be divided among {count()} processes",
-            "choose dpo.batch_size and warm_up.batch_size that can, or fewer GPUs",
+            "choose a batch size that can, or fewer GPUs",
         )
     return batch // count()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from apc_cli.config import Dpo, Grpo, Policy
 from apc_cli.histories import query_in_context
+from apc_cli.models import ranks
 from apc_cli.models.adapters import save_adapter
 from apc_cli.models.playing.role_player import RolePlayer, Sampling
 from apc_cli.models.training.reinforcement import ApcReward, Prompt, reinforce
@@ -50,6 +51,8 @@ def run(
         checkpoints,
         progress,
     )  # fmt: skip
+    if ranks.own():
+        return Summary(len(asked))
     tenth = max(1, len(rewards) // 10)
     first, last = (sum(part) / tenth for part in (rewards[:tenth], rewards[-tenth:]))
     progress.say(f"mean reward of the first and the last tenth: {first:.3f} → {last:.3f}")

@@ -15,7 +15,7 @@ from apc_cli.config import Policy
 from apc_cli.errors import ConfigError
 from apc_cli.models import ranks
 from apc_cli.models.adapters import load_adapter
-from apc_cli.models.playing.chat_models import load_chat_model
+from apc_cli.models.playing.chat_models import Placement, is_spread, load_chat_model
 from apc_cli.models.playing.likelihood import mean_losses, without_adapter
 from apc_cli.models.playing.sampling import Sampling, generate, generation_options, stream
 from apc_cli.models.playing.slot_sampling import MOST_AT_ONCE, SlotSampler, out_of_memory
@@ -42,8 +42,8 @@ class RolePlayer:
 
     @cached_property
     def _slot_sampler(self) -> SlotSampler | None:
-        """The decoding loop, on a GPU, where it reads the model as it reads itself."""
-        if self.model.device.type != "cuda":
+        """The decoding loop, on one GPU, where it reads the model as it reads itself."""
+        if self.model.device.type != "cuda" or is_spread(self.model):
             return None
         sampler = SlotSampler(self.model)
         return sampler if sampler.supported else None
@@ -58,14 +58,16 @@ class RolePlayer:
         device: str = "auto",
         dtype: str = "auto",
         trainable: bool = False,
+        placement: Placement = "whole",
     ) -> "RolePlayer":
         """The base model, in nf4 where asked, with the adapter of a directory on it.
 
         Raises:
-            ConfigError: the model cannot be had, or nf4 without CUDA and bitsandbytes.
+            ConfigError: the model cannot be had, does not fit, or nf4 without CUDA and
+                bitsandbytes.
             DataError: the adapter is damaged or was made for another base model.
         """
-        base, tokenizer, where = load_chat_model(model, quantization, device, dtype)
+        base, tokenizer, where = load_chat_model(model, quantization, device, dtype, placement)
         if adapter:
             base = load_adapter(base, adapter, trainable=trainable)
         return cls(base.eval(), tokenizer, where)

@@ -4,6 +4,7 @@ trl hashes the whole model to name a cache file for them, and keeps a frozen cop
 until the end: for a 7B model half a minute, and as much memory as the adapter takes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -35,14 +36,23 @@ class LeanDpoTrainer(DPOTrainer):
         if set(_COLUMNS) <= set(rows.column_names):
             return rows
         mine: list[Any] = []
-        for start in range(0, len(rows), size)[ranks.own() :: ranks.count()]:
+        for start in _shared_out(range(0, len(rows), size)):
             batch = self.data_collator(
                 [rows[i] for i in range(start, min(start + size, len(rows)))]
             )
             found = self.compute_ref_log_probs(self.model, self._prepare_inputs(batch))
             mine.append((start, [side.float().tolist() for side in found]))
-        batches = [batch for share in ranks.gathered(mine) for batch in share]
+        batches = dict(batch for share in ranks.gathered(mine) for batch in share)
         for place, name in enumerate(_COLUMNS):
-            values = [value for _, sides in sorted(batches) for value in sides[place]]
+            values = [value for start in sorted(batches) for value in batches[start][place]]
             rows = rows.add_column(name, values)
         return rows
+
+
+def _shared_out(starts: Sequence[int]) -> list[int]:
+    """This process's share; all have as many, since those of a sharded model wait for each other.
+
+    Where nothing is left for some, they repeat the last.
+    """
+    padded = [*starts, *[starts[-1]] * (-len(starts) % ranks.count())]
+    return padded[ranks.own() :: ranks.count()]

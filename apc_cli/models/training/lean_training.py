@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
 from apc_cli.models.branching import pack
+from apc_cli.models.playing.sharding import is_sharded
 from apc_cli.models.training import packed_pairs
 from apc_cli.models.training.fused_layers import fused_layers
 from apc_cli.models.training.fused_lora import fused_lora
@@ -41,7 +42,8 @@ def lean(model: Any, *, pairs: bool) -> Iterator["LeanPasses"]:
     base = model.get_base_model()
     with ExitStack() as stack:
         if base.device.type == "cuda" and base.dtype in (torch.bfloat16, torch.float16):
-            stack.enter_context(fused_layers(base))
+            if not is_sharded(base):  # kernels are found by trying layers, which are not whole
+                stack.enter_context(fused_layers(base))
             stack.enter_context(fused_lora(base))
         passes = LeanPasses(base, _pair_reader(base) if pairs else None)
         stack.enter_context(_attention(base, passes.read_pairs))
@@ -54,6 +56,7 @@ class LeanPasses:
     """Stands in for the forward passes of a model that has trl's fused head, and its backbone's."""
 
     def __init__(self, model: Any, read_pairs: PairReader | None) -> None:
+        self.backbone = model.base_model
         self.plain_model, self.plain_backbone = model.forward, model.base_model.forward
         self.read_pairs = read_pairs
         self.kept: slice | None = None
@@ -61,10 +64,10 @@ class LeanPasses:
     def of_pair(self, pair: Branches, device: torch.device) -> Tensor:
         """Hidden states of one pair as training reads it."""
         if self.read_pairs:
-            return self.read_pairs(self.plain_backbone, [pair], device)[0]
+            return self.read_pairs(self.backbone, [pair], device)[0]
         rows = [pair.prefix + branch for branch in (pair.one, pair.other) if branch]
         tokens = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-        return self.plain_backbone(input_ids=tokens.to(device), use_cache=False).last_hidden_state
+        return self.backbone(input_ids=tokens.to(device), use_cache=False).last_hidden_state
 
     def of_model(self, *args: Any, labels: Tensor | None = None, **options: Any) -> Any:
         """As the fused head's forward: per-token figures of shape (rows, tokens - 1)."""

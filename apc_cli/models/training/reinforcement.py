@@ -11,6 +11,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from apc_cli.config import Grpo
 from apc_cli.errors import ConfigError
+from apc_cli.models import ranks
 from apc_cli.models.judging.scorer import Scorer
 from apc_cli.models.playing.role_player import RolePlayer, Sampling, clean
 from apc_cli.models.training import trainers
@@ -71,11 +72,13 @@ def reinforce(
 ) -> list[float]:
     """Trains the player's adapter in place; the adapter as it came is the reference of the KL.
 
+    Processes share out the replies of a step: each samples, scores and learns from its part.
+
     Returns:
-        The mean reward of each step.
+        The mean reward of each step, over the replies of all processes.
 
     Raises:
-        ConfigError: there are fewer prompts than one step takes.
+        ConfigError: there are fewer prompts than one step takes, or processes cannot share a step.
     """
     if len(prompts) < settings.queries_per_step:
         raise ConfigError(
@@ -122,7 +125,7 @@ def _arguments(
     )
     common |= {"save_strategy": "steps", "save_steps": steps, "shuffle_dataset": False}
     common.pop("max_length")  # GRPO has none: prompts are never cut
-    replies = settings.queries_per_step * settings.samples_per_query
+    replies = ranks.share(settings.queries_per_step * settings.samples_per_query)
     micro = min(settings.micro_batch_size, replies)
     while replies % micro:
         micro -= 1

@@ -13,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback
 from apc_cli.errors import ApcError
 from apc_cli.models import ranks
 from apc_cli.models.playing.role_player import RolePlayer
+from apc_cli.models.training.sharded_training import adapter_alone
 from apc_cli.progress import Progress, Task
 from apc_cli.workspace import digest, write_text
 
@@ -134,7 +135,7 @@ def run(trainer: Any, folder: Path, title: str, progress: Progress) -> None:
     if not trainer.args.load_best_model_at_end and _trainable_bytes(trainer.model) >= _LARGE:
         trainer.add_callback(SaveSeldom(_SELDOM))
     began = time.monotonic()
-    with progress.task(title, total) as task:
+    with progress.task(title, total) as task, adapter_alone(trainer.model):
         trainer.add_callback(ReportSteps(task))
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     progress.say(_speed(trainer, title, resume, time.monotonic() - began))

@@ -6,11 +6,13 @@ is the fastest way that fits. A row is a preference pair, or a dialogue.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
 
 from apc_cli.models.memory import free_bytes, release
+from apc_cli.models.playing.sharding import is_sharded
 
 _HEAD_BYTES = 2**30
 """What the output head takes in tiles, whatever the number of rows."""
@@ -60,9 +62,19 @@ def choose(
     most: int | None,
     pass_over_longest: Callable[[], None],
 ) -> Plan:
-    """The fastest plan that fits into the GPU's free memory; `pass_over_longest` reads one row."""
-    kept = row_bytes(model, pass_over_longest, recompute=False)
+    """The fastest plan that fits into the GPU's free memory; `pass_over_longest` reads one row.
+
+    A model that is shared out is large, and who ran out of memory would keep the others waiting:
+    its activations are recomputed untried.
+
+    Raises:
+        OutOfMemoryError: not even one row fits, of a model that is shared out.
+    """
+    shared_out = is_sharded(model)
+    kept = inf if shared_out else row_bytes(model, pass_over_longest, recompute=False)
     recomputed = row_bytes(model, pass_over_longest, recompute=True)
+    if shared_out and recomputed == inf:
+        raise torch.OutOfMemoryError
     room = _SHARE * free_bytes(model.device) - _HEAD_BYTES - _optimiser_bytes(model)
     return fastest(plans(batch, most), kept, recomputed, room)
 
@@ -88,7 +100,7 @@ def row_bytes(model: Any, one_pass: Callable[[], None], *, recompute: bool) -> f
         one_pass()
         return float(torch.cuda.max_memory_allocated(model.device) - before)
     except torch.OutOfMemoryError:
-        return float("inf")
+        return inf
     finally:
         model.zero_grad()
         base.gradient_checkpointing_disable()

@@ -9,6 +9,7 @@ import torch
 from apc_cli.errors import ApcError
 from apc_cli.models import memory, ranks
 from apc_cli.models.playing.role_player import RolePlayer
+from apc_cli.models.playing.sharding import is_sharded
 from apc_cli.models.training import training_plans
 from apc_cli.models.training.lean_training import lean
 from apc_cli.models.training.packed_pairs import Branches
@@ -17,7 +18,10 @@ from apc_cli.models.training.training_plans import Plan
 from apc_cli.progress import Progress
 
 Trained = TypeVar("Trained")
-_HINT = "set policy.quantization: nf4, lower policy.max_prompt_tokens, or use a larger GPU"
+_HINT = (
+    "set policy.quantization: nf4, or none and policy.sharding: full; lower "
+    "policy.max_prompt_tokens, or use a larger GPU"
+)
 
 
 def train_within_memory(
@@ -39,11 +43,14 @@ def train_within_memory(
     """
     batch = ranks.share(batch)
     if player.model.device.type != "cuda":
-        return attempt(Plan(min(most or 1, batch)))
+        return attempt(Plan(min(most or 1, batch), recompute=is_sharded(player.model)))
     start = [
         (p, p.detach().to("cpu", copy=True)) for p in player.model.parameters() if p.requires_grad
     ]
-    plan: Plan | None = _measured(player.model, batch, most, longest)
+    try:
+        plan: Plan | None = _measured(player.model, batch, most, longest)
+    except torch.OutOfMemoryError:
+        plan = None
     while plan:
         progress.say(f"{batch} rows a step, {plan}")
         try:

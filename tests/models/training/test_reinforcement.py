@@ -3,9 +3,11 @@
 import pytest
 import torch
 from quiet import Quiet
+from together import die, result_file, together
 
 from apc_cli.config import Grpo
 from apc_cli.errors import ConfigError
+from apc_cli.models import ranks
 from apc_cli.models.adapters import add_lora, load_adapter, save_adapter
 from apc_cli.models.judging.scorer import Scorer
 from apc_cli.models.playing.role_player import RolePlayer, Sampling
@@ -46,11 +48,13 @@ class Shortness(ApcReward):
     """A reward that a model can learn in a few steps: few words."""
 
     def __init__(self):
-        self.seen = []
+        self.seen, self.given = [], []
 
     def __call__(self, completions, judged_as, **others):
         self.seen += zip(judged_as, completions, strict=True)
-        return [-float(len(words(turns[-1]["content"]))) for turns in completions]
+        found = [-float(len(words(turns[-1]["content"]))) for turns in completions]
+        self.given.append(found)
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +151,49 @@ def test_a_halted_run_goes_on_to_the_same_adapter(models, tmp_path):
 def test_too_few_queries_for_a_step_are_told(models, tmp_path):
     with pytest.raises(ConfigError, match="too few for one step of 2"):
         reinforce(adapted(models), prompts(1), Shortness(), settings(), SAMPLING, tmp_path, Quiet())
+
+
+class Dies(Quiet):
+    """The process that leads dies in the second pass, after the checkpoint of the first."""
+
+    def advance(self, steps=1, note=""):
+        super().advance(steps, note)
+        if sum(self.steps) == 4 and not ranks.own():
+            die()
+
+
+def learn_together(models, folder, progress):
+    ranks.join()
+    player, reward = adapted(models), Shortness()
+    means = reinforce(player, prompts(), reward, settings(), SAMPLING, folder / "c", progress)
+    weights = {n: p.detach() for n, p in player.model.named_parameters() if p.requires_grad}
+    asked = [judged for judged, _ in reward.seen]
+    torch.save((weights, means, asked, reward.given), result_file(folder))
+
+
+def results(folder):
+    return [torch.load(folder / f"rank-{rank}.pt") for rank in range(2)]
+
+
+def test_two_processes_share_each_step_and_go_on_after_one_died(models, tmp_path):
+    whole, halted = tmp_path / "whole", tmp_path / "halted"
+    whole.mkdir(), halted.mkdir()
+    assert together(learn_together, models, whole, Quiet()) == [0, 0]
+    (one, means, asked_one, given_one), (other, same, asked_other, given_other) = results(whole)
+    assert len(means) == 2 * 3 and means == same  # passes × steps of two of the six queries
+    steps = list(zip(given_one, given_other, strict=True))
+    assert means == [pytest.approx(sum(a + b) / 8, abs=1e-4) for a, b in steps]
+    asked = [*asked_one, *asked_other]
+    assert {asked.count(f"Judged {i}?") for i in range(6)} == {2 * 4}, "passes × replies, once each"
+    start = dict(adapted(models).model.named_parameters())
+    for name, weight in one.items():
+        torch.testing.assert_close(other[name], weight, rtol=0, atol=0)
+    assert any(not torch.equal(weight, start[name]) for name, weight in one.items())
+
+    assert together(learn_together, models, halted, Dies())[0] == -9
+    assert together(learn_together, models, halted, Quiet()) == [0, 0]
+    again, found, asked_again, _ = results(halted)[0]
+    assert len(asked_again) == 3 * 4, "only the second pass was sampled again"
+    assert found == means
+    for name, weight in one.items():
+        torch.testing.assert_close(again[name], weight, rtol=0, atol=0)
