@@ -180,8 +180,7 @@ _worker: Callable[[Iterable[Shard]], Iterator[Scored]] | ApcError
 def _start_worker(recipe: Recipe, free: Any, cores: int) -> None:
     global _worker
     device = free.get()
-    if device == "cpu":
-        torch.set_num_threads(cores)
+    torch.set_num_threads(cores)
     try:
         _worker = in_process(recipe, device)
     except ApcError as error:
