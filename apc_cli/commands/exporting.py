@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SYSTEM_TOKENS = 2048
 """A longer list of statements stays out of the Modelfile's system text."""
+_ALWAYS = ("Modelfile", "statements.txt", "README.md")
+"""Files of every export: what has them may be replaced."""
 
 
 def export(
@@ -214,11 +216,21 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
-    """A fresh directory beside the target, which it becomes when the block ends well."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not force:
-        raise ConfigError(f"{target} is there already", "add --force, or choose another --to")
+    """A fresh directory beside the target, which it becomes when the block ends well.
+
+    Raises:
+        ConfigError: something is there, and `force` is not given or it is no earlier export.
+    """
+    target = target.absolute()
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise ConfigError(f"{target} is no directory", "choose another --to")
+    if target.exists() and any(target.iterdir()):
+        if not all((target / name).is_file() for name in _ALWAYS):
+            raise ConfigError(
+                f"{target} holds something else than an export", "choose another --to"
+            )
+        if not force:
+            raise ConfigError(f"{target} is there already", "add --force, or choose another --to")
     partial = target.with_name(f".{target.name}.tmp-{os.getpid()}")
     try:
         partial.mkdir(parents=True)
