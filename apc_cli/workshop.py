@@ -67,7 +67,7 @@ class Workshop:
 
     def pipeline(self) -> Pipeline:
         """The character's pipeline over this workspace."""
-        from apc_cli.models.references import shipped_judge
+        from apc_cli.models.references import expanded, shipped_judge
 
         stages = stages_for(self.config)
         reads = {name for stage in stages for name in stage.reads}
@@ -75,7 +75,7 @@ class Workshop:
         sources = {SOURCE: self.source, LLM_PROMPTS: prompts}
         sources |= {name: shipped_judge(name) for name in reads if name.startswith(JUDGE)}
         local = {name: name.removeprefix(DIRECTORY) for name in reads if name.startswith(DIRECTORY)}
-        checkpoints = {name: Path(place).expanduser() for name, place in local.items()}
+        checkpoints = {name: expanded(place) for name, place in local.items()}
         if self.main is not self:
             common = [stage for stage in stages if stage.name in SHARED]
             sources |= {n: self.main.workspace.path(n) for stage in common for n in stage.writes}

@@ -64,6 +64,11 @@ class ScoreCommand:
         with opened(file) as files, _rejects(skip_bad) as rejects:
             rows = score.Rows(files, rejects.add)
             count = rows.check()
+            if rows.unnamed and self._who is None:
+                self._shop.progress.say(
+                    f"warning: {rows.unnamed} rows name no character: who speaks there is judged as "
+                    '"the character", not as the one in the statements; add "character" to them'
+                )
             if self._by_llm:
                 resolved = (item for item in map(self._resolved, rows) if item.error is None)
                 for line in self._shop.scoring_estimate(resolved):

@@ -307,6 +307,15 @@ def test_no_character_is_needed_when_rows_bring_statements(file, models, apc):
     assert code == 3 and json.loads(out)["error"] == "the row has no statements and no character"
 
 
+def test_rows_that_name_nobody_are_told_of(project, apc):
+    (project / "r.jsonl").write_text(lines(ROW, ROW, ROW | {"character": "Mara"}))
+    judges = ("--set", "evaluator.relevance=./none")
+    code, _, err = apc("score", "r.jsonl", "--profile", "offline", *judges)
+    assert code == 2 and "warning: 2 rows name no character" in err
+    assert err.index("warning") < err.index("error"), "before any judge is loaded"
+    assert "warning" not in apc("score", "r.jsonl", *MARA, *judges)[2]
+
+
 def test_fail_under(file, apc):
     _, out, _ = apc("score", "rows.jsonl", *MARA)
     rows = [json.loads(line)["apc"] for line in out.splitlines()]

@@ -161,6 +161,14 @@ def test_refuses_an_adapter_for_another_base(models, tmp_path):
         Discriminator.load(str(path), labels=NLI_LABELS, device="cpu")
 
 
+def test_a_base_that_is_no_model_is_one_line(models, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot load the base model .*: Unrecognized model"):
+        Discriminator.create(
+            str(tmp_path), labels=NLI_LABELS, architecture="classifier", style="released"
+        )
+
+
 def test_missing_directory_and_unknown_package():
     for name in ("./nowhere", "package:nothing", "judge:reward/colour"):
         with pytest.raises(ConfigError):
