@@ -248,8 +248,17 @@ class Workshop:
             language=self.character.language,
             device=self.character.device,
             cached=True,
-            weights=self.character.persona.weights,
+            weights=self._weights,
         )
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        """How much statements count; tells of those that the persona does not have."""
+        weights = self.character.persona.weights
+        if weights and self.workspace.path("statements.jsonl").is_file():
+            for unknown in sorted(weights.keys() - set(self.statements())):
+                self.progress.say(f"warning: persona.weights names no statement: {unknown!r}")
+        return weights
 
 
 def require(path: Path, what: str, command: str) -> None:

@@ -26,6 +26,10 @@ else:
     from backports import zstd
 
 Row = dict[str, Any]
+_FOREIGN = (
+    ".xlsx", ".xls", ".ods", ".tsv", ".arrow", ".feather", ".orc", ".avro", ".bz2", ".xz", ".zip",
+)  # fmt: skip
+"""Endings that promise a format that nothing here writes."""
 
 
 class Sink(Protocol):
@@ -152,9 +156,14 @@ def check_format(output: str) -> None:
     """Refuses what could not be written at the end.
 
     Raises:
-        ConfigError: packed Parquet, which packs itself.
+        ConfigError: packed Parquet, which packs itself, or a format that is none of ours.
     """
     stem, packed = _stem(output)
+    if stem.endswith(_FOREIGN):
+        raise ConfigError(
+            f"{output}: apc does not write that format",
+            "use .jsonl, .csv (plain, .gz or .zst) or .parquet",
+        )
     if packed and stem.endswith(".parquet"):
         raise ConfigError(f"{output}: Parquet is packed already", f"write {stem}")
 

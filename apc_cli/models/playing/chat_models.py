@@ -1,5 +1,6 @@
 """Loading a chat model of transformers, in 4-bit where that is asked for."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,9 +29,10 @@ def load_chat_model(model: str, quantization: str, device: str, dtype: str) -> t
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:
         first = str(error).strip().split("\n")[0]
+        gated = "gated models need HF_TOKEN and an accepted licence"
         raise ConfigError(
             f"cannot load the role-play model {model}: {first}",
-            "gated models need HF_TOKEN and an accepted licence",
+            "" if Path(where).is_dir() else gated,
         ) from error
     if "quantization_config" not in options:
         base = base.to(target)
