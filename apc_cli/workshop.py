@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Configuration
 from apc_cli.errors import ConfigError
-from apc_cli.evaluating import measured_by_llm
+from apc_cli.evaluators import measured_by_llm
 from apc_cli.pipeline import Pipeline
 from apc_cli.progress import Progress
 from apc_cli.records import Item, Query, Statement

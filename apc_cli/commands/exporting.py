@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.errors import ApcError, ConfigError
-from apc_cli.evaluating import evaluator_name
+from apc_cli.evaluators import evaluator_name
+from apc_cli.prompting import conversation
 from apc_cli.prompts import interview_questions, role_play_messages
 from apc_cli.reports import serving
 from apc_cli.reports.model_card import measured_tables, model_card
 from apc_cli.reports.serving import Exported
-from apc_cli.showing import conversation
 from apc_cli.workshop import Workshop
 from apc_cli.workspace import digest, write_text
 
