@@ -42,7 +42,6 @@ def export(
     from apc_cli.models.playing import merging  # noqa: PLC0415 - heavy
 
     algorithm, settings = _training(shop)
-    merging.check_base(shop.workspace.path("adapter"), shop.character.policy.model)
     base = references.published(shop.character.policy.model)
     player = shop.plain_player("adapter", dtype)
     probe = _example(shop)

@@ -14,7 +14,7 @@ import torch
 from apc_cli.config import Policy
 from apc_cli.errors import ConfigError
 from apc_cli.models import ranks
-from apc_cli.models.adapters import load_adapter
+from apc_cli.models.adapters import check_base, load_adapter
 from apc_cli.models.playing.chat_models import load_chat_model
 from apc_cli.models.playing.likelihood import mean_losses, without_adapter
 from apc_cli.models.playing.sampling import Sampling, generate, generation_options, stream
@@ -65,6 +65,8 @@ class RolePlayer:
             ConfigError: the model cannot be had, or nf4 without CUDA and bitsandbytes.
             DataError: the adapter is damaged or was made for another base model.
         """
+        if adapter:
+            check_base(adapter, model)
         base, tokenizer, where = load_chat_model(model, quantization, device, dtype)
         if adapter:
             base = load_adapter(base, adapter, trainable=trainable)
