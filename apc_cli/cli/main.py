@@ -74,7 +74,6 @@ _QUIET_LIBRARIES = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "TQDM_DISABLE": "1",
-    "HF_HUB_VERBOSITY": "error",
     "PYTHONWARNINGS": "ignore",
 }
 

@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ else:
     from backports import zstd
 
 Row = dict[str, Any]
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""DEL, C1 controls, line separators and bidirectional marks: JSON lets them stand as they are."""
 _FOREIGN = (
     ".xlsx", ".xls", ".ods", ".tsv", ".arrow", ".feather", ".orc", ".avro", ".bz2", ".xz", ".zip",
 )  # fmt: skip
@@ -169,9 +172,10 @@ def check_format(output: str) -> None:
 
 
 def as_lines(rows: Sequence[Row]) -> bytes:
-    """The rows as JSON Lines."""
+    """The rows as JSON Lines; what could steer a terminal or break a line is escaped in them."""
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    return "".join(lines).encode("utf-8")
+    escaped = _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", "".join(lines))
+    return escaped.encode("utf-8")
 
 
 def _stem(name: str) -> tuple[str, str]:

@@ -263,7 +263,9 @@ def _load_classifier(where: str, labels: tuple[str, ...], device: str) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot load the discriminator {where}: {_first_line(error)}") from error
+        away = "" if Path(where).is_dir() else "check its name; --profile offline needs no hub"
+        what = f"cannot load the discriminator {where}: {_first_line(error)}"
+        raise ConfigError(what, away) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])[0]
         raise DataError(f"{where} is not a trained classifier: it has no {missing}")

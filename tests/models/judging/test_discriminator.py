@@ -169,6 +169,12 @@ def test_a_base_that_is_no_model_is_one_line(models, tmp_path):
         )
 
 
+def test_a_hub_that_is_out_of_reach_is_told_with_what_needs_none(models, tmp_path):
+    with pytest.raises(ConfigError, match="cannot load the discriminator no/one") as caught:
+        Discriminator.load("no/one", labels=NLI_LABELS, device="cpu")
+    assert "--profile offline" in caught.value.hint
+
+
 def test_missing_directory_and_unknown_package():
     for name in ("./nowhere", "package:nothing", "judge:reward/colour"):
         with pytest.raises(ConfigError):
