@@ -1,6 +1,5 @@
 """Loading a chat model of transformers, in 4-bit where that is asked for."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,10 +28,9 @@ def load_chat_model(model: str, quantization: str, device: str, dtype: str) -> t
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:
         first = str(error).strip().split("\n")[0]
-        gated = "gated models need HF_TOKEN and an accepted licence"
         raise ConfigError(
             f"cannot load the role-play model {model}: {first}",
-            "" if Path(where).is_dir() else gated,
+            "gated models need HF_TOKEN and an accepted licence",
         ) from error
     if "quantization_config" not in options:
         base = base.to(target)
