@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Set
 
 from apc_cli.config import Character
 from apc_cli.errors import ConfigError
-from apc_cli.evaluating import measured_by_llm
+from apc_cli.evaluators import measured_by_llm
 from apc_cli.stages import ROUND
 from apc_cli.workshop import Workshop
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from apc_cli.evaluating import evaluator_name
+from apc_cli.evaluators import evaluator_name
 from apc_cli.models import ranks
 from apc_cli.pipeline import Stage
+from apc_cli.prompting import conversation, shown_statements
 from apc_cli.prompts import interview_questions
 from apc_cli.records import (
     Experience,
@@ -18,7 +19,6 @@ from apc_cli.records import (
     Statement,
     Summary,
 )
-from apc_cli.showing import conversation, shown_statements
 from apc_cli.stages import ROUND
 from apc_cli.workshop import Workshop
 from apc_cli.workspace import Workspace

@@ -1,16 +1,16 @@
 """The pipeline's stages: what each reads and writes, and the settings that decide its result."""
 
 from dataclasses import replace
-from os.path import expanduser, isdir
 
 from apc_cli.config import Character, Configuration
+from apc_cli.models.references import local_directories
 from apc_cli.pipeline import Stage
 from apc_cli.records import READING
 
 SOURCE = "source text"
 LLM_PROMPTS = "LLM prompts"
 JUDGE, DIRECTORY = "judge:", "directory "
-"""How inputs begin that are a judge of this package or a local one."""
+"""How inputs begin that are a judge of this package, or a local directory of weights."""
 ROUND = "-round-"
 """Stands between the name of a stage and the number of its round, in all rounds but the last."""
 SHARED = frozenset({"statements", "queries", "label-data", "train-discriminators"})
@@ -40,6 +40,8 @@ def stages_for(config: Configuration) -> list[Stage]:
     pair, evaluator = character.discriminators, character.evaluator
     judge_reads = ("discriminators",) if own_judges else watched(pair.relevance, pair.nli)
     base_reads = watched(pair.base_relevance, pair.base_nli)
+    player_reads, retrieval_reads = _played_with(character)
+    shown_reads = (*judge_reads, *retrieval_reads)
     by_llm = evaluator.backend == "openai"
     evaluator_reads = (LLM_PROMPTS,) if by_llm else watched(evaluator.relevance, evaluator.nli)
     llm_keys = ("teacher.model", "teacher.label_samples")
@@ -49,10 +51,11 @@ def stages_for(config: Configuration) -> list[Stage]:
     weighted = ("persona.weights",) if character.persona.weights else ()
     lora = ("dpo.lora_rank", "dpo.lora_alpha")
     ranking_keys = (*judge_keys, *weighted)
-    trained = _rounds(character, judge_reads, start_reads, ranking_keys, lora)
+    sampled_reads = (*shown_reads, *player_reads)
+    trained = _rounds(character, sampled_reads, player_reads, start_reads, ranking_keys, lora)
     if character.algorithm == "grpo":
         trained = [
-            Stage("grpo", ("statements.jsonl", "queries.jsonl", *judge_reads, *start_reads),
+            Stage("grpo", ("statements.jsonl", "queries.jsonl", *sampled_reads, *start_reads),
                   ("adapter",),
                   (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *ranking_keys, *lora, "dpo.guards",
                    "grpo")),
@@ -73,11 +76,11 @@ def stages_for(config: Configuration) -> list[Stage]:
               ("character", "seed", *(f"discriminators.{key}" for key in (
                   "base_relevance", "base_nli", "relevance_epochs", "nli_epochs",
                   "learning_rate", "batch_size", "test_share")))),
-        Stage("experience", ("statements.jsonl", "queries.jsonl", *told, *judge_reads),
+        Stage("experience", ("statements.jsonl", "queries.jsonl", *told, *shown_reads),
               ("experience.jsonl",),
               (*_WHO, *_TEACHER, *_RETRIEVAL, *_HELD_OUT, *judge_keys,
                "warm_up.min_statements", "warm_up.max_statements")),
-        Stage("warm-up", ("experience.jsonl", "statements.jsonl", *judge_reads), ("warm_up",),
+        Stage("warm-up", ("experience.jsonl", "statements.jsonl", *sampled_reads), ("warm_up",),
               (*_WHO, *_PROMPT, "seed", *judge_keys, *lora, "policy.quantization",
                "policy.max_prompt_tokens",
                *(f"warm_up.{key}" for key in ("epochs", "learning_rate", "batch_size",
@@ -85,7 +88,7 @@ def stages_for(config: Configuration) -> list[Stage]:
         *trained,
         Stage("evaluation",
               tuple(dict.fromkeys(("statements.jsonl", "queries.jsonl", "adapter", *start_reads,
-                                   *judge_reads, *evaluator_reads))),
+                                   *sampled_reads, *evaluator_reads))),
               ("evaluation.json",),
               (*_WHO, *_PROMPT, *_SAMPLING, *ranking_keys, "seed", "evaluator",
                "evaluation", *(llm_keys if by_llm else ()))),
@@ -100,7 +103,8 @@ def stages_for(config: Configuration) -> list[Stage]:
 
 def _rounds(
     character: Character,
-    judge_reads: tuple[str, ...],
+    sampled_reads: tuple[str, ...],
+    player_reads: tuple[str, ...],
     start_reads: tuple[str, ...],
     ranking_keys: tuple[str, ...],
     lora: tuple[str, ...],
@@ -122,16 +126,26 @@ def _rounds(
         replies, pairs, adapter = (
             folder + name for name in ("replies.jsonl", "pairs.jsonl", "adapter")
         )
-        reads = ("statements.jsonl", "queries.jsonl", *judge_reads, *start)
+        reads = ("statements.jsonl", "queries.jsonl", *sampled_reads, *start)
         stages += [
             Stage(f"build-dpo{suffix}", reads, (replies, pairs), sampling),
-            Stage(f"dpo{suffix}", (pairs, *start), (adapter,), training),
+            Stage(f"dpo{suffix}", (pairs, *player_reads, *start), (adapter,), training),
         ]
         start = (adapter,)
     return stages
 
 
+def _played_with(character: Character) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(inputs that are the role-play model, those that are the embedder which retrieves)."""
+    policy = character.policy
+    model = watched(policy.model) if policy.backend == "transformers" else ()
+    return model, watched(policy.embedder) if policy.retriever == "embedding" else ()
+
+
 def watched(*references: str) -> tuple[str, ...]:
-    """Inputs for those whose files may change under their name: shipped and local judges."""
-    found = (f"{DIRECTORY}{name}" if isdir(expanduser(name)) else name for name in references)
-    return tuple(dict.fromkeys(name for name in found if name.startswith((JUDGE, DIRECTORY))))
+    """Inputs for models whose files may change under their name: shipped judges and local ones."""
+    found = []
+    for name in references:
+        local = [f"{DIRECTORY}{place}" for place in local_directories(name)]
+        found += [name] if name.startswith(JUDGE) else local
+    return tuple(dict.fromkeys(found))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from apc_cli.config import Configuration
 from apc_cli.errors import ConfigError
-from apc_cli.evaluating import measured_by_llm
+from apc_cli.evaluators import measured_by_llm
 from apc_cli.pipeline import Pipeline
 from apc_cli.progress import Progress
 from apc_cli.records import Item, Query, Statement
@@ -67,7 +67,7 @@ class Workshop:
 
     def pipeline(self) -> Pipeline:
         """The character's pipeline over this workspace."""
-        from apc_cli.models.references import shipped_judge
+        from apc_cli.models.references import expanded, shipped_judge
 
         stages = stages_for(self.config)
         reads = {name for stage in stages for name in stage.reads}
@@ -75,7 +75,7 @@ class Workshop:
         sources = {SOURCE: self.source, LLM_PROMPTS: prompts}
         sources |= {name: shipped_judge(name) for name in reads if name.startswith(JUDGE)}
         local = {name: name.removeprefix(DIRECTORY) for name in reads if name.startswith(DIRECTORY)}
-        checkpoints = {name: Path(place).expanduser() for name, place in local.items()}
+        checkpoints = {name: expanded(place) for name, place in local.items()}
         if self.main is not self:
             common = [stage for stage in stages if stage.name in SHARED]
             sources |= {n: self.main.workspace.path(n) for stage in common for n in stage.writes}
@@ -252,8 +252,17 @@ class Workshop:
             language=self.character.language,
             device=self.character.device,
             cached=True,
-            weights=self.character.persona.weights,
+            weights=self._weights,
         )
+
+    @cached_property
+    def _weights(self) -> dict[str, float]:
+        """How much statements count; tells of those that the persona does not have."""
+        weights = self.character.persona.weights
+        if weights and self.workspace.path("statements.jsonl").is_file():
+            for unknown in sorted(weights.keys() - set(self.statements())):
+                self.progress.say(f"warning: persona.weights names no statement: {unknown!r}")
+        return weights
 
 
 def require(path: Path, what: str, command: str) -> None:

@@ -134,6 +134,12 @@ def test_wrong_configuration_is_2(project, apc, arguments, words):
     assert not (project / "workspace").exists()
 
 
+def test_a_list_of_statements_that_is_not_there(project, apc):
+    code, _, err = apc("statements", *OFFLINE, "--set", "persona.statements=own.txt")
+    assert code == 2 and "own.txt does not exist, which persona.statements names" in err
+    assert "one a line" in err
+
+
 def test_yaml_errors_name_the_file(project, apc):
     path = project / "configs" / "Mara.yaml"
     path.write_text("character: Mara\npolicy:\n  temprature: 1\n")

@@ -121,6 +121,21 @@ def test_what_is_wrong_is_named(folder, text, said):
     assert re.search(said, refusal(folder, text))
 
 
+def test_a_mapping_is_emptied_and_a_section_is_not(folder):
+    text = "persona:\n  weights: {Mara sings.: 0.5}\n  protective: [x]\ndpo: {}\n"
+    assert load(folder, text).value("persona.weights") == {"Mara sings.": 0.5}
+    assert load(folder, text, "persona.weights={}").value("persona.weights") == {}
+    found = load(folder, text, "persona.weights={}", "persona.weights={Mara bakes.: 2}")
+    assert found.value("persona.weights") == {"Mara bakes.": 2}
+    assert load(folder, text, "persona={}").value("persona") == load(folder, text).value("persona")
+    assert load(folder, text, profile="offline").value("dpo.rounds") == 2
+
+
+def test_settings_that_do_not_go_together_are_named_without_a_dump(folder):
+    said = refusal(folder, "", "dpo.label_smoothing=0.1")
+    assert said == "dpo: label_smoothing goes with the losses robust, exo_pair"
+
+
 def test_an_alias_bomb_is_refused_at_once(folder):
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
     bomb += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 10))

@@ -87,7 +87,8 @@ def test_the_readme_s_scoring_line_works(tmp_path):
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
     assert row["apc"]["statements"] == 2 and len(row["constraints"]) == 2
-    assert 0 < row["apc"]["score"] <= 2
+    assert 1.5 < row["apc"]["score"] <= 2 and not any(c["violation"] for c in row["constraints"])
+    assert "warning" not in done.stderr
 
 
 def test_the_readme_s_python_lines_work():

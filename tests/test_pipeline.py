@@ -113,6 +113,40 @@ def test_a_local_judge_that_changed_is_noticed(trained, apc, models, judge, stal
     assert "nothing to do" in apc("train", *OFFLINE, "--dry-run")[2]
 
 
+EMBEDDER = ("--set", "policy.retriever=embedding", "--set", "policy.embedder=./encoder")
+
+
+def test_a_local_model_that_changed_is_noticed(trained, apc, models):
+    """The role-play model here is also the base of the judges, which are LoRA adapters."""
+    file = models / "chat" / "tokenizer.json"
+    known = file.stat()
+    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns + 1_000))
+    try:
+        code, _, err = apc("train", *OFFLINE, "--dry-run")
+    finally:
+        os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
+    lines = [line for line in err.splitlines() if line.startswith("will run ")]
+    stale = ["experience", "warm-up", "build-dpo", "dpo", "evaluation"]
+    assert code == 0 and [line.split()[2].rstrip(":") for line in lines] == stale
+    assert all(f"directory {file.parent} changed" in line for line in lines)
+    shutil.copytree(models / "encoder", trained / "encoder")
+    code, _, err = apc("statements", *OFFLINE, *EMBEDDER)
+    assert code == 0 and "nothing to do" in err
+    lines = apc("train", *OFFLINE, *EMBEDDER, "--dry-run")[2].splitlines()
+    seen = [line.split()[2].rstrip(":") for line in lines if "directory ./encoder changed" in line]
+    assert seen == ["experience", "warm-up", "build-dpo", "evaluation"]
+
+
+def test_a_directory_without_a_model_stops_a_run_before_it_begins(trained, apc):
+    (trained / "empty").mkdir()
+    for setting in ("policy.model", "policy.embedder", "discriminators.nli"):
+        chosen = ("--set", "policy.retriever=embedding", "--set", f"{setting}=./empty")
+        code, _, err = apc("build-dpo", *OFFLINE, *chosen, "--set", "dpo.beta=0.3")
+        assert code == 2 and "error: ./empty holds no model" in err and "Sampling" not in err
+    code, _, err = apc("evaluate", *OFFLINE, "--set", "evaluator.nli=./nowhere")
+    assert code == 2 and "model directory ./nowhere does not exist" in err
+
+
 def test_white_space_in_the_wiki_redoes_one_stage(trained, apc):
     wiki = trained / "wiki" / "Mara_wiki.txt"
     wiki.write_text(wiki.read_text() + "\n\n")

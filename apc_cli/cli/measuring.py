@@ -168,15 +168,25 @@ def check_judge(
     import json
 
     from apc_cli.commands.checking import check_judges
-    from apc_cli.reports.console import agreement_table, reliability_table, sure_line
+    from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
+    from apc_cli.reports.console import (
+        agreement_table,
+        baseline_lines,
+        confusion_table,
+        reliability_table,
+        sure_line,
+    )
 
     shop = workshop(character, config, profile, workspace, settings, anyone=True)
     report = check_judges(shop, file, personas, reward=reward)
     console().print(agreement_table(report))
-    for kind in ("relevance", "nli"):
+    for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
         if kind in report:
+            console().print(confusion_table(kind, report[kind]["judge"], labels))
             console().print(reliability_table(kind, report[kind]["judge"]))
             shop.progress.say(sure_line(kind, report[kind]["judge"]))
+            for line in baseline_lines(kind, report[kind]):
+                shop.progress.say(line)
     typer.echo(json.dumps(report, allow_nan=False))
 
 

@@ -40,6 +40,11 @@ def build(
     """
     pipeline = shop.pipeline()
     if not shop.source.is_file():
+        if shop.character.persona.statements:
+            raise ConfigError(
+                f"{shop.source} does not exist, which persona.statements names",
+                "write the statements there, one a line",
+            )
         raise ConfigError(
             f"{shop.source} does not exist",
             "write the character's facts there, paragraphs separated by blank lines",

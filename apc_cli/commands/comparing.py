@@ -7,13 +7,13 @@ from importlib.metadata import version
 from typing import Any
 
 from apc_cli.errors import ConfigError
-from apc_cli.evaluating import evaluator_name, verdict_facts
+from apc_cli.evaluators import evaluator_name, verdict_facts
+from apc_cli.prompting import conversation
 from apc_cli.prompts import interview_questions
 from apc_cli.records import JudgedReply
 from apc_cli.reports.comparison import Step, comparison
 from apc_cli.reports.comparison_pages import html_page, markdown_page
 from apc_cli.reports.judges import judged_by
-from apc_cli.showing import conversation
 from apc_cli.steps import compare
 from apc_cli.steps.compare import AskedQuery, System
 from apc_cli.workshop import Workshop

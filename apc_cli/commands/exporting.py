@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apc_cli.errors import ApcError, ConfigError
-from apc_cli.evaluating import evaluator_name
+from apc_cli.evaluators import evaluator_name
+from apc_cli.prompting import conversation
 from apc_cli.prompts import interview_questions, role_play_messages
 from apc_cli.reports import serving
 from apc_cli.reports.model_card import measured_tables, model_card
 from apc_cli.reports.serving import Exported
-from apc_cli.showing import conversation
 from apc_cli.workshop import Workshop
 from apc_cli.workspace import digest, write_text
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SYSTEM_TOKENS = 2048
 """A longer list of statements stays out of the Modelfile's system text."""
+_ALWAYS = ("Modelfile", "statements.txt", "README.md")
+"""Files of every export: what has them may be replaced."""
 
 
 def export(
@@ -40,7 +42,6 @@ def export(
     from apc_cli.models.playing import merging  # noqa: PLC0415 - heavy
 
     algorithm, settings = _training(shop)
-    merging.check_base(shop.workspace.path("adapter"), shop.character.policy.model)
     base = references.published(shop.character.policy.model)
     player = shop.plain_player("adapter", dtype)
     probe = _example(shop)
@@ -214,11 +215,21 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
-    """A fresh directory beside the target, which it becomes when the block ends well."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())) and not force:
-        raise ConfigError(f"{target} is there already", "add --force, or choose another --to")
+    """A fresh directory beside the target, which it becomes when the block ends well.
+
+    Raises:
+        ConfigError: something is there, and `force` is not given or it is no earlier export.
+    """
+    target = target.absolute()
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise ConfigError(f"{target} is no directory", "choose another --to")
+    if target.exists() and any(target.iterdir()):
+        if not all((target / name).is_file() for name in _ALWAYS):
+            raise ConfigError(
+                f"{target} holds something else than an export", "choose another --to"
+            )
+        if not force:
+            raise ConfigError(f"{target} is there already", "add --force, or choose another --to")
     partial = target.with_name(f".{target.name}.tmp-{os.getpid()}")
     try:
         partial.mkdir(parents=True)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from apc_cli.config import load_config
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.evaluating import measured_by_llm, verdict_facts
+from apc_cli.evaluators import measured_by_llm, verdict_facts
 from apc_cli.files.row_files import opened
 from apc_cli.files.scored_files import Partial, check_format, describe, sink
 from apc_cli.progress import Progress
@@ -64,6 +64,11 @@ class ScoreCommand:
         with opened(file) as files, _rejects(skip_bad) as rejects:
             rows = score.Rows(files, rejects.add)
             count = rows.check()
+            if rows.unnamed and self._who is None:
+                self._shop.progress.say(
+                    f"warning: {rows.unnamed} rows name no character: their speaker is judged as "
+                    '"the character", not as whom the statements name; add "character" to them'
+                )
             if self._by_llm:
                 resolved = (item for item in map(self._resolved, rows) if item.error is None)
                 for line in self._shop.scoring_estimate(resolved):

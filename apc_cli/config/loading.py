@@ -94,6 +94,8 @@ def _explain(problem: Any, origins: dict[str, str]) -> str:
     place = f" (from {origin})" if origin else ""
     if problem["type"] == "missing":
         return f"{key} is missing"
+    if problem["type"] == "value_error":
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}, got {problem['input']!r}{place}"
     known = [name for name, _ in flatten(Character(character="x").model_dump())]

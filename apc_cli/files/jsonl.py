@@ -46,7 +46,7 @@ def open_source(path: Path) -> BinaryIO:
     if not path.exists():
         raise ConfigError(f"{path} does not exist", "check the path, or use - for stdin")
     if path.is_dir():
-        raise DataError(f"{path} is a directory", "give one JSONL file")
+        raise DataError(f"{path} is a directory", "give a file of rows in its place")
     try:
         source = path.open("rb")
     except OSError as error:

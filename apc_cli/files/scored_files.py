@@ -11,6 +11,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,12 @@ else:
     from backports import zstd
 
 Row = dict[str, Any]
+_STEERING = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""DEL, C1 controls, line separators and bidirectional marks: JSON lets them stand as they are."""
+_FOREIGN = (
+    ".xlsx", ".xls", ".ods", ".tsv", ".arrow", ".feather", ".orc", ".avro", ".bz2", ".xz", ".zip",
+)  # fmt: skip
+"""Endings that promise a format that nothing here writes."""
 
 
 class Sink(Protocol):
@@ -152,17 +159,23 @@ def check_format(output: str) -> None:
     """Refuses what could not be written at the end.
 
     Raises:
-        ConfigError: packed Parquet, which packs itself.
+        ConfigError: packed Parquet, which packs itself, or a format that is none of ours.
     """
     stem, packed = _stem(output)
+    if stem.endswith(_FOREIGN):
+        raise ConfigError(
+            f"{output}: apc does not write that format",
+            "use .jsonl, .csv (plain, .gz or .zst) or .parquet",
+        )
     if packed and stem.endswith(".parquet"):
         raise ConfigError(f"{output}: Parquet is packed already", f"write {stem}")
 
 
 def as_lines(rows: Sequence[Row]) -> bytes:
-    """The rows as JSON Lines."""
+    """The rows as JSON Lines; what could steer a terminal or break a line is escaped in them."""
     lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
-    return "".join(lines).encode("utf-8")
+    escaped = _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", "".join(lines))
+    return escaped.encode("utf-8")
 
 
 def _stem(name: str) -> tuple[str, str]:

@@ -79,11 +79,15 @@ def parse_setting(setting: str) -> dict[str, Any]:
     return dict(nested)
 
 
-def merge(target: dict[str, Any], layer: dict[str, Any]) -> None:
-    """Lays a nested mapping over another: values replace values, mappings are merged."""
+def merge(target: dict[str, Any], layer: dict[str, Any], *, empties: bool = False) -> None:
+    """Lays a nested mapping over another: values replace values, mappings are merged.
+
+    An empty mapping changes nothing as a section, and empties the mapping that it meets within one.
+    """
     for key, value in layer.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            merge(target[key], value)
+        merged = isinstance(value, dict) and (value or not empties)
+        if merged and isinstance(target.get(key), dict):
+            merge(target[key], value, empties=True)
         else:
             target[key] = value
 

@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from apc_cli.errors import DataError
+from apc_cli.errors import ConfigError, DataError
+from apc_cli.models.references import resolve
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -49,6 +50,22 @@ def base_reference(directory: Path) -> str:
         return str(json.loads((directory / CONFIG).read_text())["base_model_name_or_path"])
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{directory / CONFIG} does not name its base model") from error
+
+
+def check_base(directory: Path, model: str) -> None:
+    """Raises ConfigError where the adapter was trained on another model than `model`.
+
+    A directory of the same name elsewhere is taken for the same model; that of no adapter at all is
+    for `load_adapter` to refuse.
+    """
+    if not (directory / CONFIG).is_file():
+        return
+    trained_on, given = base_reference(directory), resolve(model)
+    if trained_on != given and Path(trained_on).name != Path(given).name:
+        raise ConfigError(
+            f"the adapter was trained on {trained_on}, policy.model is {model}",
+            "set policy.model to the model that it was trained on",
+        )
 
 
 def load_adapter(model: Any, directory: Path, *, trainable: bool = False) -> PeftModel:

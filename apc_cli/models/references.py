@@ -72,7 +72,8 @@ def _stated_licence(where: str) -> str | None:
     return stated[1] if stated else None
 
 
-_CHECKPOINT_FILES = {".safetensors", ".json", ".txt", ".model"}
+_CONFIGURATIONS = ("config.json", "adapter_config.json")
+_CHECKPOINT_FILES = {".safetensors", ".json", ".txt", ".model", ".jinja"}
 
 
 def resolve(reference: str) -> str:
@@ -96,12 +97,45 @@ def resolve(reference: str) -> str:
 
 
 def check(reference: str) -> None:
-    """Raises what `resolve` would for a judge or a package that is not installed, at no cost."""
-    if reference.startswith("judge:"):
-        config = shipped_judge(reference) / "adapter_config.json"
-        check(json.loads(config.read_text())["base_model_name_or_path"])
-    elif reference.startswith("package:"):
+    """Raises what `resolve` would, and for a directory without a model, at no cost."""
+    if base := _checked(reference):
+        _checked(base)
+
+
+def _checked(reference: str) -> str | None:
+    """The base model of what was found to be there, if that is an adapter."""
+    if reference.startswith("package:"):
         _find_package(reference.removeprefix("package:"))
+        return None
+    where = Path(resolve(reference))
+    if where.is_dir() and not any((where / name).is_file() for name in _CONFIGURATIONS):
+        raise ConfigError(f"{reference} holds no model", f"it needs {' or '.join(_CONFIGURATIONS)}")
+    return _base(where)
+
+
+def local_directories(reference: str) -> list[str]:
+    """The user's directories that a model is read from: its own and, under an adapter, its base's.
+
+    None for a hub id, and for what is installed or ships with apc.
+    """
+    if reference.startswith(("judge:", "package:")) or not expanded(reference).is_dir():
+        return []
+    base = _base(expanded(reference))
+    return [reference, base] if base and expanded(base).is_dir() else [reference]
+
+
+def expanded(place: str) -> Path:
+    """The path, where ~ is the home directory."""
+    return Path(place).expanduser()
+
+
+def _base(directory: Path) -> str | None:
+    """The base model of the adapter in a directory; None where there is none, or none is named."""
+    try:
+        named = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(named["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def cache_dir() -> Path:

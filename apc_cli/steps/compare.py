@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from apc_cli.config import Policy
 from apc_cli.errors import DataError
 from apc_cli.models.playing.role_player import RolePlayer, Sampling, clean
+from apc_cli.models.references import expanded, local_directories, outline
 from apc_cli.records import JudgedReply, Message, Score, Violation
 from apc_cli.workspace import fingerprint
 
@@ -79,6 +80,8 @@ def run(
     sampling = Sampling.of(policy, seed + EVALUATION_SEED)
     found: dict[str, list[JudgedReply]] = {}
     loaded = _OnePlayer()
+    local = local_directories(policy.model) if policy.backend == "transformers" else []
+    files = {"files": [outline(expanded(place)) for place in local]} if local else {}
     with progress.task("Comparing", len(systems) * len(queries)) as task:
         for system in systems:
             prompts = [system.conversation(asked.query) for asked in queries]
@@ -87,6 +90,7 @@ def run(
                 "quantization": policy.quantization, "batch": policy.batch_size,
                 "server": policy.base_url,
                 "sampling": asdict(sampling), "samples": samples, "character": character,
+                **files,
             }  # fmt: skip
             answers = keeper.get(
                 "answers", facts, _Answers,

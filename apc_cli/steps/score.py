@@ -76,10 +76,15 @@ def refuse(place: str, error: DataError) -> None:
 
 
 class Rows:
-    """The rows of files, checked; what is no row goes to `reject`."""
+    """The rows of files, checked; what is no row goes to `reject`.
+
+    Attributes:
+        unnamed: rows with statements of nobody in particular; known once they were checked.
+    """
 
     def __init__(self, files: Sequence[RowFile], reject: Reject = refuse) -> None:
         self._files, self._reject = files, reject
+        self.unnamed = 0
 
     def check(self) -> int:
         """Reads everything before any model is loaded; returns the number of rows.
@@ -91,6 +96,7 @@ class Rows:
         first: dict[str, str] = {}
         for place, row in self._read(self._reject):
             count += 1
+            self.unnamed += bool(row.get("statements")) and not row.get("character")
             if (identity := row.get("id")) is not None:
                 earlier = first.setdefault(json.dumps(identity), place)
                 if earlier != place:

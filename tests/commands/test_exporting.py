@@ -115,6 +115,17 @@ def test_what_cannot_be_exported_is_told(trained, apc, models):
     assert code == 2 and "is no directory" in err and (trained / "file").read_text() == "x"
 
 
+@pytest.mark.parametrize("place", ["wiki", ".", "workspace/Mara", "workspace/Mara/adapter"])
+def test_what_is_no_export_is_never_replaced(trained, apc, place):
+    def files():
+        return sorted(p for p in trained.rglob("*") if p.is_file() and p.name != "lock")
+
+    before = files()
+    code, _, err = apc("export", *OFFLINE, "--adapter", "--to", place, "--force")
+    assert code == 2 and "something else than an export" in err and "--force" not in err
+    assert files() == before
+
+
 def test_an_untrained_character_has_nothing_to_export(project, apc):
     code, _, err = apc("export", *OFFLINE)
     assert code == 2 and "the adapter is not there yet" in err

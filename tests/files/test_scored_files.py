@@ -9,7 +9,7 @@ from backports import zstd
 from pyarrow import parquet
 
 from apc_cli.errors import ConfigError, TryAgainLater
-from apc_cli.files.scored_files import Partial, check_format, sink
+from apc_cli.files.scored_files import Partial, as_lines, check_format, sink
 
 ROWS = [
     {"id": 1, "query": "é", "n": 1, "mixed": 1, "apc": {"score": 1.5, "interval": [1, 2]}},
@@ -40,6 +40,14 @@ def test_json_lines_plain_and_packed(tmp_path, name, unpack):
     again = (tmp_path / name).read_bytes()
     write(tmp_path / name)
     assert (tmp_path / name).read_bytes() == again
+
+
+def test_what_steers_a_terminal_is_escaped_and_comes_back():
+    row = {"text": "\x9b31m \x7f \u202e \u2028 \x85 \x1b[2J 海é"}
+    lines = as_lines([row])
+    assert json.loads(lines) == row and "海é" in lines.decode()
+    assert lines.decode().splitlines() == [lines.decode().removesuffix("\n")]
+    assert not set(lines.decode()) & set("\x9b\x7f\u202e\u2028\x85\x1b")
 
 
 def test_csv_has_a_column_for_each_number(tmp_path):

@@ -202,6 +202,12 @@ def test_what_is_missing_is_named(project, apc):
     assert code == 2 and "the adapter is not there yet" in err and "--base" in err
 
 
+def test_an_adapter_is_not_put_on_another_model(trained, apc_process, models):
+    process = apc_process("chat", *MARA, "--set", f"policy.model={models / 'gemma'}")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2 and f"trained on {models / 'chat'}, policy.model is" in err
+
+
 def wait_for(stream, text, seconds=60):
     seen, end = b"", time.monotonic() + seconds
     while text not in seen and time.monotonic() < end:

@@ -155,6 +155,9 @@ def test_the_command_prints_a_table_and_json(project, apc):
     assert report["nli"]["judge"]["rows"] == 2
     assert report["relevance"]["judge"]["rows"] == 1 and report["relevance"]["judge"]["auc"] is None
     assert "Agreement with the labels" in err and "nli, word overlap" in err
+    assert "nli: labelled (down) and found (across)" in err
+    assert not report["nli"]["beats_baselines"]
+    assert "warning: the nli judge is no more often right than word overlap" in err
     lines = (project / "gold.jsonl").read_bytes()
     (project / "packed").write_bytes(gzip.compress(lines))
     code, again, err = apc("check-judge", "packed", "--character", "Mara", "--profile", "offline")

@@ -307,6 +307,31 @@ def test_no_character_is_needed_when_rows_bring_statements(file, models, apc):
     assert code == 3 and json.loads(out)["error"] == "the row has no statements and no character"
 
 
+def test_rows_that_name_nobody_are_told_of(project, apc):
+    (project / "r.jsonl").write_text(lines(ROW, ROW, ROW | {"character": "Mara"}))
+    judges = ("--set", "evaluator.relevance=./none")
+    code, _, err = apc("score", "r.jsonl", "--profile", "offline", *judges)
+    assert code == 2 and "warning: 2 rows name no character" in err
+    assert err.index("warning") < err.index("error"), "before any judge is loaded"
+    assert "warning" not in apc("score", "r.jsonl", *MARA, *judges)[2]
+
+
+def test_a_statement_counts_as_much_as_its_weight(project, apc, file):
+    assert apc("statements", *MARA)[0] == 0
+    stored = Workspace(project / "workspace", "Mara").read_rows("statements.jsonl", Statement)
+    file.write_text(lines({"query": "q", "response": "r"}))
+    weights = ",".join(f"{json.dumps(row.statement)}: 0" for row in stored[1:])
+    code, out, err = apc("score", "rows.jsonl", *MARA, "--set", f"persona.weights={{{weights}}}")
+    assert code == 0 and 0 < json.loads(out)["apc"]["score"] <= 1, err
+
+
+def test_weights_of_no_statement_are_told_of(project, apc):
+    weights = "persona.weights={Mara is a pilot.: 0.5, Mara is forty years old.: 0.5}"
+    code, _, err = apc("lint", *MARA, "--set", weights)
+    assert code == 0 and "warning: persona.weights names no statement: 'Mara is a pilot.'" in err
+    assert err.count("names no statement") == 1
+
+
 def test_fail_under(file, apc):
     _, out, _ = apc("score", "rows.jsonl", *MARA)
     rows = [json.loads(line)["apc"] for line in out.splitlines()]
@@ -368,6 +393,9 @@ def test_an_output_that_is_a_pipe_is_written_into(file, project, apc):
         ("link", "is the input itself"),
         ("wiki", "is a directory"),
         ("none/out.jsonl", "is no directory"),
+        ("out.xlsx", "apc does not write that format"),
+        ("out.tsv.gz", "apc does not write that format"),
+        ("out.csv.bz2", "apc does not write that format"),
     ],
 )
 def test_outputs_that_are_refused_before_work(file, project, apc, target, said):

@@ -238,9 +238,12 @@ def _base_model(
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": False, "use_safetensors": True}
     if description.architecture == "decoder":
         options["attn_implementation"] = "sdpa"  # takes the boolean mask of branching.py
-    model = AutoModelForSequenceClassification.from_pretrained(
-        where, num_labels=len(description.labels), **options
-    )
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            where, num_labels=len(description.labels), **options
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load the base model {where}: {_first_line(error)}") from error
     model.config.id2label = dict(enumerate(description.labels))
     model.config.label2id = {label: i for i, label in enumerate(description.labels)}
     return model.to(device)
@@ -260,7 +263,9 @@ def _load_classifier(where: str, labels: tuple[str, ...], device: str) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot load the discriminator {where}: {_first_line(error)}") from error
+        away = "" if Path(where).is_dir() else "check its name; --profile offline needs no hub"
+        what = f"cannot load the discriminator {where}: {_first_line(error)}"
+        raise ConfigError(what, away) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])[0]
         raise DataError(f"{where} is not a trained classifier: it has no {missing}")

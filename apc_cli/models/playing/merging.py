@@ -7,24 +7,12 @@ from typing import Any
 import torch
 
 from apc_cli.config import Policy
-from apc_cli.errors import ApcError, ConfigError
-from apc_cli.models.adapters import base_reference
+from apc_cli.errors import ApcError
 from apc_cli.models.playing.role_player import RolePlayer
-from apc_cli.models.references import resolve
 from apc_cli.records import Message
 
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 0.02, torch.bfloat16: 0.1}
 """How far rounding weights to this type may move next-token probabilities (total variation)."""
-
-
-def check_base(adapter: Path, model: str) -> None:
-    """Raises ConfigError where the adapter was trained on another model than the configured one."""
-    trained_on, configured = base_reference(adapter), resolve(model)
-    if trained_on != configured and Path(trained_on).name != Path(configured).name:
-        raise ConfigError(
-            f"the adapter was trained on {trained_on}, policy.model is {model}",
-            "set policy.model to the model that it was trained on",
-        )
 
 
 def merge(player: RolePlayer, probe: list[Message]) -> float:

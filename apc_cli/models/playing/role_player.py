@@ -14,7 +14,7 @@ import torch
 from apc_cli.config import Policy
 from apc_cli.errors import ConfigError
 from apc_cli.models import ranks
-from apc_cli.models.adapters import load_adapter
+from apc_cli.models.adapters import check_base, load_adapter
 from apc_cli.models.playing.chat_models import Placement, is_spread, load_chat_model
 from apc_cli.models.playing.likelihood import mean_losses, without_adapter
 from apc_cli.models.playing.sampling import Sampling, generate, generation_options, stream
@@ -67,6 +67,8 @@ class RolePlayer:
                 bitsandbytes.
             DataError: the adapter is damaged or was made for another base model.
         """
+        if adapter:
+            check_base(adapter, model)
         base, tokenizer, where = load_chat_model(model, quantization, device, dtype, placement)
         if adapter:
             base = load_adapter(base, adapter, trainable=trainable)

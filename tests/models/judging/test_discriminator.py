@@ -161,6 +161,20 @@ def test_refuses_an_adapter_for_another_base(models, tmp_path):
         Discriminator.load(str(path), labels=NLI_LABELS, device="cpu")
 
 
+def test_a_base_that_is_no_model_is_one_line(models, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="cannot load the base model .*: Unrecognized model"):
+        Discriminator.create(
+            str(tmp_path), labels=NLI_LABELS, architecture="classifier", style="released"
+        )
+
+
+def test_a_hub_that_is_out_of_reach_is_told_with_what_needs_none(models, tmp_path):
+    with pytest.raises(ConfigError, match="cannot load the discriminator no/one") as caught:
+        Discriminator.load("no/one", labels=NLI_LABELS, device="cpu")
+    assert "--profile offline" in caught.value.hint
+
+
 def test_missing_directory_and_unknown_package():
     for name in ("./nowhere", "package:nothing", "judge:reward/colour"):
         with pytest.raises(ConfigError):

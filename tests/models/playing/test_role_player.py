@@ -1,5 +1,6 @@
 """The role-play model: templates, sampling, likelihood, SFT and DPO on a two-layer model."""
 
+import json
 import shutil
 import threading
 from typing import get_args
@@ -324,6 +325,36 @@ def test_a_damaged_checkpoint_is_passed_over(models, tmp_path):
     assert last_checkpoint(tmp_path / "dpo").name == "checkpoint-2"
     shutil.rmtree(tmp_path / "dpo" / "checkpoint-2")
     assert last_checkpoint(tmp_path / "dpo") is None
+
+
+def test_code_that_comes_with_a_model_is_never_run(models, tmp_path):
+    model, canary = tmp_path / "model", tmp_path / "canary"
+    shutil.copytree(models / "chat", model)
+    config = json.loads((model / "config.json").read_text())
+    config |= {
+        "model_type": "stranger",
+        "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"},
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "code.py").write_text(f"open({str(canary)!r}, 'w').close()\n")
+    with pytest.raises(ConfigError, match="cannot load the role-play model"):
+        RolePlayer.load(str(model), device="cpu")
+    assert not canary.exists()
+
+
+def test_weights_that_are_pickles_are_not_read(models, tmp_path):
+    model, canary = tmp_path / "model", tmp_path / "canary"
+    shutil.copytree(models / "chat", model)
+    (model / "model.safetensors").unlink()
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(canary), "w"))
+
+    torch.save({"x": Evil()}, model / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="cannot load the role-play model"):
+        RolePlayer.load(str(model), device="cpu")
+    assert not canary.exists()
 
 
 def test_missing_adapter_is_told(models, tmp_path):

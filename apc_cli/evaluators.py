@@ -42,8 +42,10 @@ def verdict_facts(character: Character) -> dict[str, Any]:
         return facts | {
             "llm": evaluator_name(character), "server": address, "samples": teacher.label_samples,
         }  # fmt: skip
-    from apc_cli.models.references import digest, resolve
+    from apc_cli.models.references import digest, expanded, local_directories, outline, resolve
 
     pair = character.evaluator
     places = {name: Path(resolve(name)) for name in (pair.relevance, pair.nli)}
-    return facts | {"judges": [(n, digest(p) if p.is_dir() else "") for n, p in places.items()]}
+    facts["judges"] = [(n, digest(p) if p.is_dir() else "") for n, p in places.items()]
+    bases = [outline(expanded(base)) for n in places for base in local_directories(n)[1:]]
+    return facts | ({"bases": bases} if bases else {})
