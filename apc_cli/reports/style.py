@@ -10,7 +10,9 @@ from apc_cli.reports.out_of_character import leaks_prompt, refuses, talks_as_ai
 _FIRST_PERSON = re.compile(
     r"\b(?:i|i'm|i've|i'd|i'll|me|my|mine|myself|we|our|us)\b", re.IGNORECASE
 )
-_I_AND_NEXT = re.compile(r"\bI ((?:also|always|never|often|usually|really|still|just|only) )*([a-z']+)")
+_I_AND_VERB = re.compile(
+    r"\bI (?:(?:also|always|never|often|usually|really|still|just|only) )*([a-z']+)"
+)
 _SENTENCE_END = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
@@ -106,4 +108,4 @@ def is_third_person(reply: str, character: str) -> bool:
 
 def has_third_person_verb(reply: str) -> bool:
     """English that says "I plays": a statement about the character, copied with its verb."""
-    return any(is_third_person_verb(found[-1]) for found in _I_AND_NEXT.findall(reply))
+    return any(is_third_person_verb(word) for word in _I_AND_VERB.findall(reply))

@@ -22,7 +22,7 @@ def answer_for(
 def sentences_for(
     statements: Sequence[str], character: str, own: Pronouns | None, chooser: Chooser
 ) -> list[str]:
-    """One first-person sentence a statement, some with a link to the one before, none used twice."""
+    """One first-person sentence a statement, some linked to the one before, no two links alike."""
     sentences = []
     links = list(bank("phrasings")["links"])
     for number, statement in enumerate(statements):
