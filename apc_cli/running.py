@@ -52,7 +52,7 @@ def run_stage(shop: Workshop, stage: Stage, fingerprint: str) -> Summary:
     }
     run = runners[name]
     if name in _TOGETHER and ranks.count() > 1:
-        run = partial(_alone if _one_plays(shop, name) else _in_step, run, stage.name)
+        run = partial(_alone, run) if _one_plays(shop, name) else partial(_in_step, run, stage.name)
     if ranks.own() or not shop.uses_llm:
         return run(shop, fingerprint)
     with shop.teaching.stage(stage.name) as account:
@@ -66,7 +66,7 @@ def _one_plays(shop: Workshop, name: str) -> bool:
     return name == "build-dpo" and shop.character.policy.sharding == "full"
 
 
-def _alone(run: Runner, stage: str, shop: Workshop, fingerprint: str) -> Summary:
+def _alone(run: Runner, shop: Workshop, fingerprint: str) -> Summary:
     """The first process runs a stage by itself; the others wait."""
     with ranks.by_itself():
         return run(shop, fingerprint)
@@ -220,11 +220,11 @@ def _grpo(shop: Workshop, fingerprint: str) -> Summary:
 
     start = shop.start
     player = shop.player(start, trainable=True) if start else _fresh_player(shop)
+    place = f"checkpoints/grpo-{fingerprint[:12]}-{ranks.count()}"  # others draw other replies
     return grpo.run(
         shop.character.character, shop.statements(), shop.queries()[0], partial(conversation, shop),
         player, shop.reward, shop.character.policy, shop.character.grpo, shop.character.dpo,
-        shop.character.seed, shop.workspace.path(f"checkpoints/grpo-{fingerprint[:12]}"),
-        shop.workspace, shop.progress,
+        shop.character.seed, shop.workspace.path(place), shop.workspace, shop.progress,
     )  # fmt: skip
 
 

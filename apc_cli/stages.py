@@ -113,7 +113,8 @@ def _rounds(
     sampling = (*_WHO, *_PROMPT, *_SAMPLING, *_HELD_OUT, *ranking_keys, "policy.max_prompt_tokens",
                 *(f"dpo.{key}" for key in (
                     "max_queries", "samples_per_query", "history_turns", "pairs_per_query",
-                    "min_gap", "max_length_ratio", "max_nll", "guards")))  # fmt: skip
+                    "min_gap", "max_length_ratio", "max_nll", "guards",
+                    "flaw_penalty")))  # fmt: skip
     training = ("character", "seed", "policy.model", "policy.quantization", *lora,
                 *(f"dpo.{key}" for key in (
                     "loss", "label_smoothing", "f_divergence", "beta", "epochs",

@@ -252,11 +252,11 @@ class Workshop:
             language=self.character.language,
             device=self.character.device,
             cached=True,
-            weights=self._weights,
+            weights=self.weights,
         )
 
     @cached_property
-    def _weights(self) -> dict[str, float]:
+    def weights(self) -> dict[str, float]:
         """How much statements count; tells of those that the persona does not have."""
         weights = self.character.persona.weights
         if weights and self.workspace.path("statements.jsonl").is_file():

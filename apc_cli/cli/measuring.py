@@ -127,7 +127,7 @@ def evaluate(
     plan.check()
     settings = limited(settings, max_cost, max_requests)
     shop = workshop(character, config, profile, workspace, settings)
-    plan.check_backend(shop.character.policy.backend)
+    plan.check_policy(shop.character.policy)
     baseline_of(shop, plan)  # before anything is trained
     if untrained:
         build(shop, "queries", (), dry_run)

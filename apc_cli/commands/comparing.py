@@ -6,6 +6,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from apc_cli.config import Policy
 from apc_cli.errors import ConfigError
 from apc_cli.evaluators import evaluator_name, verdict_facts
 from apc_cli.prompting import conversation
@@ -56,9 +57,14 @@ class Plan:
         if self.top_k and "rag" not in self.methods:
             raise ConfigError("--top-k is about rag", "add rag to --methods")
 
-    def check_backend(self, backend: str) -> None:
-        """Raises ConfigError where adapters are asked for of a model that is behind a server."""
-        if backend == "openai" and self.trained:
+    def check_policy(self, policy: Policy) -> None:
+        """Raises ConfigError for adapters that cannot be measured, or trained, with this policy."""
+        if policy.sharding == "full" and self.own_adapters:
+            raise ConfigError(
+                "--own-adapters trains in this process alone, which policy.sharding: full cannot",
+                "leave --own-adapters out, or set policy.sharding: none",
+            )
+        if policy.backend == "openai" and self.trained:
             raise ConfigError(
                 "policy.backend: openai compares the model as it is served, no adapter of this "
                 "workspace",

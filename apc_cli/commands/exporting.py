@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 _SYSTEM_TOKENS = 2048
 """A longer list of statements stays out of the Modelfile's system text."""
-_ALWAYS = ("Modelfile", "statements.txt", "README.md")
-"""Files of every export: what has them may be replaced."""
+_ALWAYS = {"Modelfile", "statements.txt", "README.md"}
+"""Files of every export: what has them, and nothing but an export's, may be replaced."""
+_WEIGHTS_AND_SETTINGS = {".safetensors", ".json", ".jinja", ".model"}
+_VOCABULARY = {"vocab.txt", "merges.txt"}
 
 
 def export(
@@ -213,6 +215,16 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _no_export(directory: Path) -> str | None:
+    """What tells that a directory is no earlier export; None if all in it belongs to one."""
+    found = {path.name: path for path in directory.iterdir()}
+    if lacking := _ALWAYS - found.keys():
+        return f"no {min(lacking)}"
+    others = found.keys() - _ALWAYS - _VOCABULARY
+    strange = [n for n in others if found[n].suffix not in _WEIGHTS_AND_SETTINGS]
+    return min(strange + [n for n, path in found.items() if not path.is_file()], default=None)
+
+
 @contextmanager
 def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
     """A fresh directory beside the target, which it becomes when the block ends well.
@@ -224,9 +236,9 @@ def _new_directory(target: Path, *, force: bool) -> Iterator[Path]:
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise ConfigError(f"{target} is no directory", "choose another --to")
     if target.exists() and any(target.iterdir()):
-        if not all((target / name).is_file() for name in _ALWAYS):
+        if other := _no_export(target):
             raise ConfigError(
-                f"{target} holds something else than an export", "choose another --to"
+                f"{target} holds something else than an export ({other})", "choose another --to"
             )
         if not force:
             raise ConfigError(f"{target} is there already", "add --force, or choose another --to")

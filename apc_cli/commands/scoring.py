@@ -65,8 +65,9 @@ class ScoreCommand:
             rows = score.Rows(files, rejects.add)
             count = rows.check()
             if rows.unnamed and self._who is None:
+                named = "1 row names" if rows.unnamed == 1 else f"{rows.unnamed} rows name"
                 self._shop.progress.say(
-                    f"warning: {rows.unnamed} rows name no character: their speaker is judged as "
+                    f"warning: {named} no character: their speaker is judged as "
                     '"the character", not as whom the statements name; add "character" to them'
                 )
             if self._by_llm:
@@ -115,8 +116,11 @@ class ScoreCommand:
         from apc_cli.models.judging.engines import Recipe
 
         pair, language = self._shop.character.evaluator, self._shop.character.language
-        weights = tuple(self._shop.character.persona.weights.items())
-        return Recipe(pair.relevance, pair.nli, language, explain, before, self._nearest, weights)
+        weights = self._shop.weights if self._who else self._shop.character.persona.weights
+        return Recipe(
+            pair.relevance, pair.nli, language, explain, before, self._nearest,
+            tuple(weights.items()),
+        )  # fmt: skip
 
     def _engine(
         self, explain: bool, before: float, output: str

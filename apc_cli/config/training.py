@@ -44,8 +44,8 @@ class Dpo(Section):
 
     `micro_batch_size` pairs of a batch are read at once: `auto` is what fits into the GPU's memory.
 
-    A reply with a flaw of `guards` is never chosen, only rejected: the sooner the larger
-    `flaw_penalty`, by which it counts less than its APC. Before each query stand none to
+    A reply with a flaw of `guards` is never chosen, only rejected; `flaw_penalty` is taken off its
+    score when the worst one is picked. Before each query stand none to
     `history_turns` exchanges about other queries. Each of `rounds` samples with the adapter of the
     one before and trains it further. With a `held_out_share` of the queries, training stops once
     the accuracy on their pairs has not risen for `patience` epochs, and keeps the best epoch.

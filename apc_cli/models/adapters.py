@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from apc_cli.errors import ConfigError, DataError
-from apc_cli.models.references import resolve
+from apc_cli.models.references import published, resolve
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -60,8 +60,8 @@ def check_base(directory: Path, model: str) -> None:
     """
     if not (directory / CONFIG).is_file():
         return
-    trained_on, given = base_reference(directory), resolve(model)
-    if trained_on != given and Path(trained_on).name != Path(given).name:
+    trained_on, given = base_reference(directory), (resolve(model), published(model).name)
+    if trained_on not in given and Path(trained_on).name not in [Path(one).name for one in given]:
         raise ConfigError(
             f"the adapter was trained on {trained_on}, policy.model is {model}",
             "set policy.model to the model that it was trained on",

@@ -89,7 +89,7 @@ def resolve(reference: str) -> str:
         return str(_packaged_model(reference.removeprefix("package:")))
     if reference.startswith("judge:"):
         return str(shipped_judge(reference))
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     looks_local = reference.startswith((".", "/", "~")) or path.is_absolute()
     if looks_local and not path.is_dir():
         raise ConfigError(f"model directory {reference} does not exist", "check the path")
@@ -126,7 +126,7 @@ def local_directories(reference: str) -> list[str]:
 
 def expanded(place: str) -> Path:
     """The path, where ~ is the home directory."""
-    return Path(place).expanduser()
+    return Path(os.path.expanduser(place))
 
 
 def _base(directory: Path) -> str | None:

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from apc_cli.models.rules.banks import words as bank_words
 from apc_cli.models.rules.verbs import is_third_person as is_third_person_verb
 from apc_cli.reports.out_of_character import leaks_prompt, refuses, talks_as_ai
 
@@ -11,7 +12,7 @@ _FIRST_PERSON = re.compile(
     r"\b(?:i|i'm|i've|i'd|i'll|me|my|mine|myself|we|our|us)\b", re.IGNORECASE
 )
 _I_AND_VERB = re.compile(
-    r"\bI (?:(?:also|always|never|often|usually|really|still|just|only) )*([a-z']+)"
+    r"((?:\b\w+ ){,2})\bI (?:(?:also|always|never|often|usually|really|still|just|only) )*([a-z']+)"
 )
 _SENTENCE_END = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
@@ -107,5 +108,15 @@ def is_third_person(reply: str, character: str) -> bool:
 
 
 def has_third_person_verb(reply: str) -> bool:
-    """English that says "I plays": a statement about the character, copied with its verb."""
-    return any(is_third_person_verb(word) for word in _I_AND_VERB.findall(reply))
+    """English that says "I plays": a statement about the character, copied with its verb.
+
+    After a mere name or title, as in "Francis I rules" and "World War I ends", I is a number.
+    """
+    return any(
+        is_third_person_verb(verb) and not (before and all(map(_is_name, before.split())))
+        for before, verb in _I_AND_VERB.findall(reply)
+    )
+
+
+def _is_name(word: str) -> bool:
+    return word[0].isupper() and word.lower() not in bank_words("function_words")

@@ -192,7 +192,7 @@ def choose_pairs(
 
     No reply is used twice. A reply that reads badly is never chosen, nor one that was cut off
     unless all were, and they need not be much less faithful to be rejected: any other scores lower
-    by more than the gap. A bad one counts `flaw_penalty` less than its APC, which the pair keeps.
+    by more than the gap. `flaw_penalty` is taken off a bad one's score here, not in the pair.
     For a query without any pair, `dropped` counts why its best has none.
     """
     guards = set(settings.guards)

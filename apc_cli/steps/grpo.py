@@ -62,11 +62,12 @@ def run(
         card = adapter_card(
             character, player.reference, "GRPO", f"sampled replies to {len(asked)} queries, each",
             {"LoRA rank / alpha": f"{lora.lora_rank} / {lora.lora_alpha}",
-             "replies a query": settings.samples_per_query, "β (KL)": settings.beta,
+             "replies a query": settings.samples_per_query, "processes": ranks.count(),
+             "β (KL)": settings.beta,
              "epochs": settings.epochs, "learning rate": settings.learning_rate},
         )  # fmt: skip
         (directory / "README.md").write_text(card, encoding="utf-8")
-    return Summary(len(asked), figures={"rewards": rewards})
+    return Summary(len(asked), figures={"rewards": rewards, "processes": ranks.count()})
 
 
 def _is_flawed(character: str, guards: frozenset[str], reply: str) -> bool:

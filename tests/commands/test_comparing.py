@@ -95,6 +95,9 @@ def test_untrained_methods_need_no_adapter(project, apc):
     assert not (project / "workspace/Mara/adapter").exists()
 
 
+SHARED_OUT = ("--set", "policy.sharding=full", "--set", "policy.quantization=none")
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -107,6 +110,7 @@ def test_untrained_methods_need_no_adapter(project, apc):
         (("--queries", "mine"), ["--queries mine"]),
         (("--untrained", "--own-adapters"), ["exclude each other"]),
         (("--samples", "0"), ["--samples"]),
+        (("--own-adapters", *SHARED_OUT), ["leave --own-adapters out"]),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused_at_once(project, apc, options, words):

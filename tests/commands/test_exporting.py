@@ -118,12 +118,26 @@ def test_what_cannot_be_exported_is_told(trained, apc, models):
 @pytest.mark.parametrize("place", ["wiki", ".", "workspace/Mara", "workspace/Mara/adapter"])
 def test_what_is_no_export_is_never_replaced(trained, apc, place):
     def files():
-        return sorted(p for p in trained.rglob("*") if p.is_file() and p.name != "lock")
+        return {p: p.read_bytes() for p in trained.rglob("*") if p.is_file() and p.name != "lock"}
 
     before = files()
     code, _, err = apc("export", *OFFLINE, "--adapter", "--to", place, "--force")
     assert code == 2 and "something else than an export" in err and "--force" not in err
     assert files() == before
+
+
+def test_an_export_with_something_of_the_user_s_in_it_is_not_replaced(trained, apc):
+    target = trained / "mine"
+    ask = ("export", *OFFLINE, "--adapter", "--to", str(target))
+    assert apc(*ask)[0] == 0
+    (target / ".git").mkdir()
+    code, _, err = apc(*ask, "--force")
+    assert code == 2 and "(.git)" in err
+    (target / ".git").rename(target / "thesis.txt")
+    code, _, err = apc(*ask, "--force")
+    assert code == 2 and "(thesis.txt)" in err
+    (target / "thesis.txt").rmdir()
+    assert apc(*ask, "--force")[0] == 0
 
 
 def test_an_untrained_character_has_nothing_to_export(project, apc):

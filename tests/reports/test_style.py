@@ -22,6 +22,8 @@ from apc_cli.reports.style import distinct_2, flaws, length
         ("I doesn't bake, I has a cook.", ["third-person verb"]),
         ("I was late, as always. I focus. I dress well.", []),
         ("All my friends say that I bake. She plays.", []),
+        ("Francis I rules France. World War I ends in 1918.", []),
+        ("When I plays, my dog sings along.", ["third-person verb"]),
         ("I'm an AI, so I cannot bake.", ["as an AI"]),
         ("As a language model I cannot bake.", ["as an AI"]),
         ("I bake so much bread. " * 2, ["repeated"]),

@@ -314,6 +314,8 @@ def test_rows_that_name_nobody_are_told_of(project, apc):
     assert code == 2 and "warning: 2 rows name no character" in err
     assert err.index("warning") < err.index("error"), "before any judge is loaded"
     assert "warning" not in apc("score", "r.jsonl", *MARA, *judges)[2]
+    (project / "r.jsonl").write_text(lines(ROW))
+    assert "1 row names no character" in apc("score", "r.jsonl", "--profile", "offline", *judges)[2]
 
 
 def test_a_statement_counts_as_much_as_its_weight(project, apc, file):
@@ -329,6 +331,8 @@ def test_weights_of_no_statement_are_told_of(project, apc):
     weights = "persona.weights={Mara is a pilot.: 0.5, Mara is forty years old.: 0.5}"
     code, _, err = apc("lint", *MARA, "--set", weights)
     assert code == 0 and "warning: persona.weights names no statement: 'Mara is a pilot.'" in err
+    (project / "r.jsonl").write_text(lines({"query": "q", "response": "r"}))
+    assert "no statement: 'Mara is a pilot.'" in apc("score", "r.jsonl", *MARA, "--set", weights)[2]
     assert err.count("names no statement") == 1
 
 

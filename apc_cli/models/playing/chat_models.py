@@ -1,6 +1,7 @@
 """Loading a chat model of transformers: in 4-bit, or on several GPUs, where that is asked for."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -42,7 +43,7 @@ def load_chat_model(
         first = str(error).strip().split("\n")[0]
         raise ConfigError(
             f"cannot load the role-play model {model}: {first}",
-            "gated models need HF_TOKEN and an accepted licence",
+            None if Path(where).is_dir() else "gated models need HF_TOKEN and an accepted licence",
         ) from error
     if placement != "sharded" and "device_map" not in options:
         base = base.to(target)

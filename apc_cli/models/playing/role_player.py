@@ -63,9 +63,9 @@ class RolePlayer:
         """The base model, in nf4 where asked, with the adapter of a directory on it.
 
         Raises:
-            ConfigError: the model cannot be had, does not fit, or nf4 without CUDA and
-                bitsandbytes.
-            DataError: the adapter is damaged or was made for another base model.
+            ConfigError: the model cannot be had, does not fit, is another than the adapter's, or
+                nf4 without CUDA and bitsandbytes.
+            DataError: the adapter is damaged.
         """
         if adapter:
             check_base(adapter, model)

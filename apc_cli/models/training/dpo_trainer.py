@@ -54,5 +54,5 @@ def _shared_out(starts: Sequence[int]) -> list[int]:
 
     Where nothing is left for some, they repeat the last.
     """
-    padded = [*starts, *[starts[-1]] * (-len(starts) % ranks.count())]
+    padded = [*starts, *list(starts[-1:]) * (-len(starts) % ranks.count())]
     return padded[ranks.own() :: ranks.count()]
