@@ -94,9 +94,9 @@ class Policy(Section):
     """The role-play model and how it is prompted and sampled.
 
     `batch_size` replies are under way at a time; `auto`: as many as the GPU's memory takes, or 16.
-    With `backend: openai` replies come from an OpenAI-compatible server, which knows it as `model`. With
-    `sharding: full` a model may be larger than a GPU: its layers are shared out among the processes
-    that train, and spread over all GPUs of a machine where it plays.
+    With `backend: openai` replies come from an OpenAI-compatible server, which knows it as `model`.
+    With `sharding: full` a model may be larger than a GPU: its layers are shared out among the
+    processes that train, and spread over all GPUs of a machine where it plays.
     """
 
     backend: Literal["transformers", "openai"] = "transformers"
