@@ -146,6 +146,21 @@ def test_an_unwritable_workspace_is_found_before_work(tmp_path):
 # Manifest
 
 
+def test_a_manifest_of_a_newer_format_is_refused_and_left(place):
+    place.record("a", {"kept": 1})
+    path = place.path("manifest.json")
+    assert json.loads(path.read_text()) == {"format": 1, "a": {"kept": 1}}
+    text = path.read_text().replace('"format": 1', '"format": 2')
+    path.write_text(text)
+    for use in (place.manifest, lambda: place.record("b", {}), lambda: place.forget("a")):
+        with pytest.raises(DataError, match="has format 2: .* knows formats up to 1") as caught:
+            use()
+        assert "delete" not in caught.value.hint
+    assert path.read_text() == text
+    path.write_text('{"a": {"kept": 1}}')  # before there was a number
+    assert place.manifest() == {"a": {"kept": 1}}
+
+
 def test_record_and_forget(place):
     place.record("a", {"kept": 1, "name": "é"})
     place.record("b", {"kept": 2})
