@@ -155,10 +155,13 @@ class Workspace:
         for file in partial.rglob("*"):
             if file.is_file():
                 _sync(file)
-        target = self.path(name)
-        shutil.rmtree(target, ignore_errors=True)
+        target, old = self.path(name), self.path(f"{name}.old")
         target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if target.is_dir():
+            target.rename(old)  # emptied where it is, it would be seen half
         partial.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
     def others(self, stage: str) -> list["Workspace"]:
         """Other characters of the same language whose results of the stage are as it wrote them."""
