@@ -1,9 +1,11 @@
 """What would stop stages, found out before any of them costs time or money."""
 
+import shutil
 from collections.abc import Collection, Iterator, Set
+from pathlib import Path
 
 from apc_cli.config import Character
-from apc_cli.errors import ConfigError
+from apc_cli.errors import ApcError, ConfigError
 from apc_cli.evaluators import measured_by_llm
 from apc_cli.stages import ROUND
 from apc_cli.workshop import Workshop
@@ -11,6 +13,9 @@ from apc_cli.workshop import Workshop
 _TAUGHT = {"statements", "queries", "label-data", "experience"}
 _PLAYED = {"experience", "warm-up", "build-dpo", "dpo", "grpo", "evaluation"}
 _WEIGHED = {"warm-up", "dpo", "grpo", "evaluation"}
+_TRAINED = {"warm-up", "dpo", "grpo"}
+_FLOAT = 4
+"""Bytes of a weight of an adapter; AdamW keeps two more such numbers of each in a checkpoint."""
 _MODELLED = {"train-discriminators"} | _PLAYED
 
 
@@ -19,6 +24,7 @@ def preflight(shop: Workshop, stages: Collection[str]) -> None:
 
     Raises:
         ConfigError: no key for the teacher, no GPU, or weights that are not installed.
+        ApcError: no space for the adapters and their checkpoints.
     """
     character, stages = shop.character, {name.partition(ROUND)[0] for name in stages}
     lists_statements = {"statements"} if character.persona.statements else set()
@@ -36,6 +42,40 @@ def preflight(shop: Workshop, stages: Collection[str]) -> None:
     pick_device(character.device)
     for reference in _references(character, stages):
         check(reference)
+    _check_training_space(shop, _TRAINED & stages)
+
+
+def _check_training_space(shop: Workshop, training: Set[str]) -> None:
+    """An adapter of each stage, and one checkpoint: what they take at the very least."""
+    from apc_cli.models.sizes import count_weights
+
+    policy = shop.character.policy
+    if not training or policy.backend != "transformers":
+        return
+    if counted := count_weights(policy.model, shop.character.dpo.lora_rank):
+        needed = (len(training) + 3) * _FLOAT * counted[1]
+        _check_space(shop.workspace.directory, needed, "adapters and a checkpoint")
+
+
+def check_export_space(shop: Workshop, target: Path, *, merged: bool, dtype: str) -> None:
+    """Raises ApcError where an export has no space at its target."""
+    from apc_cli.models.devices import pick_device, pick_dtype
+    from apc_cli.models.sizes import count_weights
+
+    form = pick_dtype(dtype, pick_device(shop.character.device))
+    if counted := count_weights(shop.character.policy.model, shop.character.dpo.lora_rank):
+        whole, adapter = counted
+        needed = whole * form.itemsize if merged else adapter * _FLOAT
+        _check_space(target, needed, "the merged model" if merged else "the adapter")
+
+
+def _check_space(target: Path, needed: int, what: str) -> None:
+    there = next(place for place in (target, *target.absolute().parents) if place.is_dir())
+    if (free := shutil.disk_usage(there).free) < needed:
+        raise ApcError(
+            f"{there} has {free / 1e9:.2f} GB free, {what} will take {needed / 1e9:.2f} GB",
+            "free some space, or choose another place with --workspace or --to",
+        )
 
 
 def check_backend(character: Character, stages: Collection[str]) -> None:

@@ -23,6 +23,9 @@ from filelock import FileLock, Timeout
 from apc_cli.errors import ApcError, ConfigError, DataError, TryAgainLater
 
 MANIFEST = "manifest.json"
+FORMAT = 1
+"""What a manifest looks like; it stands in the file beside the stages. To be raised when older
+versions would misread it."""
 FAILURES = "failures.jsonl"
 Record = TypeVar("Record")
 
@@ -78,7 +81,11 @@ class Workspace:
             ) from None
 
     def manifest(self) -> dict[str, Any]:
-        """What is known of each finished stage."""
+        """What is known of each finished stage.
+
+        Raises:
+            DataError: it is damaged, or has the format of a newer apc.
+        """
         path = self.path(MANIFEST)
         if not path.is_file():
             return {}
@@ -86,7 +93,13 @@ class Workspace:
             found = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             found = None
-        if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+        written = found.pop("format", FORMAT) if isinstance(found, dict) else None
+        if isinstance(written, int) and written > FORMAT:
+            raise DataError(
+                f"{path} has format {written}: this version of apc knows formats up to {FORMAT}",
+                "install the version that wrote it or a newer one, or give another --workspace",
+            )
+        if written != FORMAT or not all(isinstance(entry, dict) for entry in found.values()):
             raise DataError(
                 f"{path} is damaged", "delete it: the stages will be built again from their inputs"
             )
@@ -94,13 +107,16 @@ class Workspace:
 
     def record(self, stage: str, entry: dict[str, Any]) -> None:
         """Marks a stage as done."""
-        self.write_json(MANIFEST, self.manifest() | {stage: entry})
+        self._write_manifest(self.manifest() | {stage: entry})
 
     def forget(self, stage: str) -> None:
         """Marks a stage as not done, before its artifacts are replaced."""
         manifest = self.manifest()
         if manifest.pop(stage, None) is not None:
-            self.write_json(MANIFEST, manifest)
+            self._write_manifest(manifest)
+
+    def _write_manifest(self, stages: dict[str, Any]) -> None:
+        self.write_json(MANIFEST, {"format": FORMAT} | stages)
 
     def write_rows(self, name: str, records: Iterable[Any]) -> int:
         """Replaces a JSONL artifact by the records; returns how many there are."""
@@ -139,10 +155,13 @@ class Workspace:
         for file in partial.rglob("*"):
             if file.is_file():
                 _sync(file)
-        target = self.path(name)
-        shutil.rmtree(target, ignore_errors=True)
+        target, old = self.path(name), self.path(f"{name}.old")
         target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if target.is_dir():
+            target.rename(old)  # emptied where it is, it would be seen half
         partial.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
     def others(self, stage: str) -> list["Workspace"]:
         """Other characters of the same language whose results of the stage are as it wrote them."""

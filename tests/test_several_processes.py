@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 TWICE = ["--set", "dpo.batch_size=2", "--set", "warm_up.batch_size=4", "--set", "dpo.epochs=3"]
 TWICE += ["--set", "policy.batch_size=4"]  # batches of one query, shared out
+TWICE += ["--set", "device=cpu"]
 ARGUMENTS = ["train", "--character", "Mara", "--profile", "offline", *TWICE]
 REPLIES = "workspace/Mara/replies.jsonl"
 WEIGHTS = "workspace/Mara/adapter/adapter_model.safetensors"
@@ -79,6 +80,43 @@ def test_a_process_that_dies_ends_the_run_in_one_line(trained, apc_process):
     assert last.startswith("error: training process failed: process 1 terminated with signal SIGK")
     assert said.count("error:") == 1 and "Traceback" not in said
     assert not _ranks(process.pid)
+
+
+@pytest.mark.parametrize("to_all", [False, True])
+def test_a_terminated_run_says_so_once(trained, apc_process, to_all):
+    log, until = trained / "stderr.txt", time.monotonic() + 200
+    with log.open("w") as file:
+        command = [*ARGUMENTS, "--set", "dpo.epochs=3000", "--num-gpus", "2"]
+        process = apc_process(*command, stderr=file, start_new_session=True)
+    while "SFT" not in log.read_text() and time.monotonic() < until:
+        time.sleep(0.2)
+    (os.killpg if to_all else os.kill)(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    said = log.read_text()
+    assert said.splitlines()[-1] == "terminated; what was finished is kept"
+    assert said.count("terminated") == 1 and "Traceback" not in said
+    assert not _ranks(process.pid)
+
+
+def test_a_run_that_is_terminated_as_it_ends_has_its_own_code():
+    code = (
+        "import os, signal, sys, weakref\nfrom apc_cli.cli import main\n"
+        "last = weakref.finalize(main, os.kill, os.getpid(), signal.SIGTERM)\n"
+        "sys.argv = ['apc', '--set']\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_gpus_that_are_not_there_are_told_at_once(project, apc):
+    there = torch.cuda.device_count()
+    wanted = max(2, there + 1)
+    fitting = ("--set", f"dpo.batch_size={wanted}", "--set", f"warm_up.batch_size={wanted}")
+    command = ["train", "--character", "Mara", "--profile", "offline", *fitting]
+    code, out, err = apc(*command, "--num-gpus", str(wanted))
+    assert code == 2 and not out and not (project / "workspace").exists()
+    assert err.startswith(f"error: --num-gpus {wanted}: this machine has {there} — ")
+    assert err.count("\n") == 1 and "device: cpu" in err
 
 
 def test_what_cannot_be_divided_is_told_at_once(project, apc):

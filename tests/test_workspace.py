@@ -5,12 +5,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 import unicodedata
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
 from apc_cli.errors import ApcError, ConfigError, DataError, TryAgainLater
+from apc_cli.models.llm.chat_outcomes import retry_after
 from apc_cli.records import Query, Statement
 from apc_cli.workspace import (
     ItemLog,
@@ -109,7 +114,67 @@ def test_a_new_directory_appears_only_when_whole(place):
     assert names(place) == ["adapter"]
 
 
+WRITER = """
+import itertools, sys
+from pathlib import Path
+from apc_cli.records import Statement
+from apc_cli.workspace import Workspace
+place = Workspace(Path(sys.argv[1]), "Mara")
+for number in itertools.count():
+    place.write_rows("s.jsonl", [Statement(f"{number}")] * 500)
+    with place.new_directory("adapter") as made:
+        for name in range(20):
+            (made / f"{name}").write_text("x")
+    place.record("a", {"numbers": [number] * 500})
+"""
+
+
+def test_readers_see_the_old_or_the_new_while_another_process_replaces(place, tmp_path):
+    seen, until = set(), time.monotonic() + 60
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
+    try:
+        while not place.manifest() and time.monotonic() < until:
+            time.sleep(0.01)
+        for _ in range(1000):
+            [number] = set(place.manifest()["a"]["numbers"])
+            seen.add(number)
+            rows = place.read_rows("s.jsonl", Statement)
+            assert len(rows) == 500 and len({row.statement for row in rows}) == 1
+            adapter = place.path("adapter")
+            with suppress(FileNotFoundError):  # between two renames
+                one, files = adapter.stat().st_ino, os.listdir(adapter)
+                assert len(files) == 20 or adapter.stat().st_ino != one
+        assert writer.poll() is None
+    finally:
+        writer.kill()
+        writer.wait()
+    assert len(seen) > 5
+
+
 # Lock
+
+
+@pytest.mark.parametrize("jump", [-86_400, 86_400])
+def test_a_clock_that_jumps_takes_no_lock_away(place, tmp_path, monkeypatch, jump):
+    now = time.time
+    with place.lock():
+        monkeypatch.setattr(time, "time", lambda: now() + jump)
+        for name in (".lock", ".lock.holder"):
+            os.utime(place.path(name), (now() - jump, now() - jump))
+        with pytest.raises(TryAgainLater, match="in use by process"):
+            with Workspace(tmp_path, "Mara").lock():
+                pass
+    with place.lock():
+        pass
+
+
+@pytest.mark.parametrize("jump", [-86_400, 86_400])
+def test_no_pause_is_negative_after_the_clock_jumped(monkeypatch, jump):
+    now = time.time
+    date = format_datetime(datetime.fromtimestamp(now() + 5, UTC), usegmt=True)
+    monkeypatch.setattr(time, "time", lambda: now() + jump)
+    pause = retry_after({"retry-after": date})
+    assert pause == 0 if jump > 0 else pause > 0
 
 
 def test_a_second_lock_is_refused_with_the_holder(place, tmp_path):
@@ -144,6 +209,21 @@ def test_an_unwritable_workspace_is_found_before_work(tmp_path):
 
 
 # Manifest
+
+
+def test_a_manifest_of_a_newer_format_is_refused_and_left(place):
+    place.record("a", {"kept": 1})
+    path = place.path("manifest.json")
+    assert json.loads(path.read_text()) == {"format": 1, "a": {"kept": 1}}
+    text = path.read_text().replace('"format": 1', '"format": 2')
+    path.write_text(text)
+    for use in (place.manifest, lambda: place.record("b", {}), lambda: place.forget("a")):
+        with pytest.raises(DataError, match="has format 2: .* knows formats up to 1") as caught:
+            use()
+        assert "delete" not in caught.value.hint
+    assert path.read_text() == text
+    path.write_text('{"a": {"kept": 1}}')  # before there was a number
+    assert place.manifest() == {"a": {"kept": 1}}
 
 
 def test_record_and_forget(place):

@@ -91,7 +91,7 @@ def train(
     shop = workshop(character, config, profile, workspace, [*settings, *chosen])
     check_team(shop, max(num_gpus, ranks.count()))
     if num_gpus > 1 and ranks.count() == 1 and not dry_run:
-        raise typer.Exit(launch(num_gpus))
+        raise typer.Exit(launch(num_gpus, shop.character.device))
     if ranks.own():
         return help_along(shop)
     build(shop, "evaluation", [shop.algorithm] if force else [], dry_run)

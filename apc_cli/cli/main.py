@@ -1,5 +1,7 @@
 """The application: its commands, and errors as text with an exit code."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 import sys
@@ -66,8 +68,12 @@ def root(
     """Make and measure faithful role-play characters."""
 
 
+class _Terminated(SystemExit):
+    """A SIGTERM came."""
+
+
 def _terminate(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
+    raise _Terminated(128 + number)
 
 
 _QUIET_LIBRARIES = {
@@ -85,14 +91,26 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if not os.environ.get("APC_DEBUG"):
         warnings.simplefilter("ignore")
+    code = _run()
+    # What is left is undone by handlers from whose midst nothing may be raised.
+    atexit.register(signal.signal, signal.SIGTERM, lambda *_: os._exit(code))
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of the command."""
     try:
-        sys.exit(app(standalone_mode=False))
+        return app(standalone_mode=False) or 0
     except typer.TyperException as error:
-        sys.exit(_report_usage(error))
+        return _report_usage(error)
+    except _Terminated as end:
+        if multiprocessing.parent_process() is None:
+            typer.echo("terminated; what was finished is kept", err=True)
+        return int(end.code or 0)
     except (ApcError, OSError) as error:
         if os.environ.get("APC_DEBUG") or (isinstance(error, OSError) and not error.strerror):
             raise
-        sys.exit(_report_failure(error))
+        return _report_failure(error)
 
 
 def _report_failure(error: ApcError | OSError) -> int:

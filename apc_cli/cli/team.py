@@ -6,7 +6,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from apc_cli.errors import ApcError
+from apc_cli.errors import ApcError, ConfigError
 
 if TYPE_CHECKING:
     from apc_cli.workshop import Workshop
@@ -16,12 +16,14 @@ _GRACE = 5.0
 _TERMINATED = 143
 
 
-def launch(processes: int) -> int:
+def launch(processes: int, device: str) -> int:
     """Runs this very command line in so many processes; the exit code of what went wrong first.
 
     Raises:
+        ConfigError: they would train on GPUs that this machine has not.
         ApcError: a process died without a word.
     """
+    _check_gpus(processes, device)
     from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
     from torch.multiprocessing.spawn import start_processes
 
@@ -39,6 +41,19 @@ def launch(processes: int) -> int:
             process.terminate()
         raise
     return 0
+
+
+def _check_gpus(processes: int, device: str) -> None:
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # each would take a GPU, where there are some
+        return
+    import torch
+
+    if processes > (there := torch.cuda.device_count()):
+        raise ConfigError(
+            f"--num-gpus {processes}: this machine has {there}",
+            "give fewer, or set device: cpu to train in so many processes without GPUs",
+        )
 
 
 def _judged(team: Any, error: Exception) -> int:
@@ -61,6 +76,7 @@ def _process(place: int, processes: int, port: int, arguments: list[str]) -> Non
         "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     sys.argv = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started all ends them, too
     main()
 
 

@@ -53,7 +53,7 @@ def export(
     """Write a plain Hugging Face model, or the adapter, with a model card and serving lines."""
     from apc_cli.commands.building import require_adapter
     from apc_cli.commands.exporting import export as write
-    from apc_cli.preflight import preflight
+    from apc_cli.preflight import check_export_space, preflight
     from apc_cli.reports.terminal import safe
 
     if dtype not in ("auto", "bfloat16", "float16", "float32"):
@@ -63,6 +63,7 @@ def export(
     kind = "adapter" if adapter else "merged"
     target = to or shop.workspace.path(f"export/{kind}")
     preflight(shop, ["build-dpo"])
+    check_export_space(shop, target, merged=not adapter, dtype=dtype)
     with shop.workspace.lock():
         lines = write(shop, target, merged=not adapter, dtype=dtype, force=force)
     shop.progress.say(f"{target}: model card in README.md; to serve it:")

@@ -27,13 +27,13 @@ def add_lora(model: Any, *, rank: int, alpha: int, task: str) -> PeftModel:
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        target_modules=_linear_layer_names(model),
+        target_modules=linear_layer_names(model),
         task_type=task,
     )
     return get_peft_model(model, config)
 
 
-def _linear_layer_names(model: Any) -> list[str]:
+def linear_layer_names(model: Any) -> list[str]:
     """The last part of the name of every linear layer inside the repeated blocks."""
     return sorted(
         {

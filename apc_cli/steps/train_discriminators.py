@@ -8,7 +8,7 @@ import numpy as np
 
 from apc_cli.config import Discriminators
 from apc_cli.models.judging.baselines import Pair, guesses, installed_embedder
-from apc_cli.models.judging.discriminator import Discriminator
+from apc_cli.models.judging.discriminator import METADATA, Discriminator
 from apc_cli.models.judging.discriminator_training import (
     FitSettings,
     LabelledPrompt,
@@ -18,6 +18,7 @@ from apc_cli.models.judging.discriminator_training import (
     predict,
     rescaled,
 )
+from apc_cli.models.references import expanded
 from apc_cli.prompts import nli_prompt, relevance_prompt
 from apc_cli.records import (
     NLI_LABELS,
@@ -94,8 +95,8 @@ def run(
 
 
 def _start(base: str, labels: tuple[str, ...], device: str, seed: int) -> Discriminator:
-    """A shipped judge goes on learning; any other base starts as a fresh classifier."""
-    if base.startswith("judge:"):
+    """A judge, shipped or in a directory, goes on learning; any other base starts afresh."""
+    if base.startswith("judge:") or (expanded(base) / METADATA).is_file():
         return Discriminator.load(base, labels=labels, device=device, trainable=True)
     return Discriminator.create(
         base,

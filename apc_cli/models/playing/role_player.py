@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from apc_cli.config import Policy
-from apc_cli.errors import ConfigError
+from apc_cli.errors import ConfigError, DataError
 from apc_cli.models import ranks
 from apc_cli.models.adapters import check_base, load_adapter
 from apc_cli.models.playing.chat_models import Placement, is_spread, load_chat_model
@@ -20,10 +20,13 @@ from apc_cli.models.playing.likelihood import mean_losses, without_adapter
 from apc_cli.models.playing.sampling import Sampling, generate, generation_options, stream
 from apc_cli.models.playing.slot_sampling import MOST_AT_ONCE, SlotSampler, out_of_memory
 from apc_cli.models.playing.slots import UnsupportedModel
+from apc_cli.models.playing.time_limit import TooLong, at_most
 from apc_cli.records import Message
 
 _AT_ONCE = 16
 """Replies in a batch where no number is given and the decoding loop is not used."""
+_PATIENCE = 8.0
+"""Seconds that a chat template may take for a conversation of two lines."""
 
 _log = logging.getLogger(__name__)
 
@@ -239,7 +242,15 @@ def _keeps_system_role(tokenizer: Any) -> bool:
     """Whether the chat template shows a system message; Gemma's refuses one."""
     probe = [{"role": "system", "content": "§probe§"}, {"role": "user", "content": "x"}]
     try:
-        return "§probe§" in tokenizer.apply_chat_template(probe, tokenize=False)
+        with at_most(_PATIENCE):
+            return "§probe§" in tokenizer.apply_chat_template(
+                probe, tokenize=False, add_generation_prompt=True
+            )
+    except TooLong:
+        raise DataError(
+            f"the role-play model's chat template took more than {_PATIENCE:g} s for two messages",
+            "it never ends, or is made to take long: use another model",
+        ) from None
     except Exception as error:  # noqa: BLE001 - templates raise jinja2's and other errors
         if "chat_template is not set" in str(error):
             raise ConfigError(

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import signal
 import threading
+import time
 from typing import get_args
 
 import pytest
@@ -13,6 +15,7 @@ from transformers import AutoTokenizer, MambaConfig, MambaForCausalLM
 from apc_cli.config import Loss
 from apc_cli.errors import ConfigError, DataError
 from apc_cli.models.adapters import add_lora, save_adapter
+from apc_cli.models.playing import role_player
 from apc_cli.models.playing.role_player import RolePlayer, Sampling, clean
 from apc_cli.models.playing.sampling import generation_options
 from apc_cli.models.training.experience import upload_experience
@@ -48,6 +51,19 @@ def test_system_text_joins_the_first_user_turn_where_it_does_not(models):
         {"role": "user", "content": "Mara bakes.\n\nWhat do you do?"}
     ]
     assert "Mara bakes." in player.prompt_text(TALK)
+
+
+def test_a_template_that_takes_minutes_is_refused(models, tmp_path, monkeypatch):
+    shutil.copytree(models / "chat", tmp_path / "slow")
+    loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    (tmp_path / "slow/chat_template.jinja").write_text(f"{loops}{{{{ messages[0]['content'] }}}}")
+    monkeypatch.setattr(role_player, "_PATIENCE", 0.3)
+    begin = time.monotonic()
+    with pytest.raises(DataError, match="chat template took more than 0.3 s"):
+        RolePlayer.load(str(tmp_path / "slow"), device="cpu")
+    assert time.monotonic() - begin < 8
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
 def test_sampling_is_decided_by_the_seed(player):
