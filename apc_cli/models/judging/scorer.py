@@ -204,7 +204,7 @@ class Scorer:
         verdicts = partial(self._nli.prompt_probabilities, prompts)
         apart = self._relevance.reads_apart and self._nli.reads_apart
         if apart and len(wanted) == len(prompts) == 1:  # more of a kind fill the cores themselves
-            [_, found] = side_by_side([partial(self._complete, wanted), verdicts])
+            [found, _] = side_by_side([verdicts, partial(self._complete, wanted)])  # longest first
             return found
         self._complete(wanted)
         return verdicts()
