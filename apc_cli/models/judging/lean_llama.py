@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from apc_cli.models.branching import BranchedBatch
-from apc_cli.models.judging.cores import use_free_cores
 from apc_cli.models.judging.prepacked import PackedWeight
 
 
@@ -100,7 +99,6 @@ class LeanLlama:
         cosine, sine = (x[0, :, : self._size // 2] for x in self._rotary(states, positions[None]))
         turns = torch.complex(cosine, sine)
         for layer in self._layers[:-1]:
-            use_free_cores()
             states = self._through(layer, states, turns, everywhere, slice(None))
         states = self._through(self._layers[-1], states, turns, at_ends, ends)
         return F.linear(self._normed(states), self._head)
