@@ -149,6 +149,11 @@ class Discriminator:
         return self.description.architecture == "classifier"
 
     @property
+    def reads_apart(self) -> bool:
+        """Whether each prompt is read by itself on its share of a CPU's cores."""
+        return self.network.reads_apart
+
+    @property
     def width(self) -> int:
         """How many labels there are."""
         return len(self.description.labels)

@@ -1,6 +1,7 @@
 """The two kinds of network behind a discriminator: prompts in, one logit row per branch out."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from apc_cli.models.adapters import save_adapter
-from apc_cli.models.branching import pack
+from apc_cli.models.branching import BranchedBatch, TokenGroup, pack
 from apc_cli.models.devices import on
+from apc_cli.models.judging.cores import side_by_side
 from apc_cli.models.judging.lean_llama import LeanLlama
 from apc_cli.models.judging.packing import PackedClassifier, packed_batches
 from apc_cli.models.judging.token_batches import Ids, TokenReader, batches, to_device
@@ -34,6 +36,10 @@ class Network(Protocol):
         """About how many tokens the prompt takes, for batching."""
 
     @property
+    def reads_apart(self) -> bool:
+        """Whether each prompt is read by itself, many on as many cores."""
+
+    @property
     def truncated(self) -> int:
         """How many inputs were longer than the model reads, so far."""
 
@@ -50,6 +56,8 @@ _GPU_TOKENS, _CPU_TOKENS = 65_536, 4_096
 
 class FlatClassifier:
     """Reads each text on its own: any encoder, or a decoder with a head, of transformers."""
+
+    reads_apart = False
 
     def __init__(
         self,
@@ -147,9 +155,12 @@ class BranchingDecoder:
         self.model, self.tokenizer, self.max_prefix = model, tokenizer, max_prefix
         self._lean, self.truncated = lean, 0
 
+    @property
+    def reads_apart(self) -> bool:
+        return self._lean is not None
+
     def logits(self, prompts: Sequence[Prompt]) -> Tensor:
-        groups = [self._tokens(prompt) for prompt in prompts]
-        batch = pack(groups, self.tokenizer.pad_token_id or 0, self.model.device)
+        batch = self._packed([self._tokens(prompt) for prompt in prompts])
         if self._lean:
             return self._lean.logits(batch)
         classifier = getattr(self.model, "get_base_model", lambda: self.model)()
@@ -165,9 +176,12 @@ class BranchingDecoder:
     def run(
         self, prompts: Sequence[Prompt], batch_tokens: int | None
     ) -> Iterator[tuple[list[int], Tensor]]:
-        """Batches of prompts of like length."""
-        budget = batch_tokens or (32_768 if torch.cuda.is_available() else 2_048)
+        """Batches of prompts of like length; on a CPU's own reader, each prompt by itself."""
         filled = [i for i, prompt in enumerate(prompts) if prompt.branches]
+        if self._lean:
+            yield from self._apart(filled, [prompts[i] for i in filled], self._lean)
+            return
+        budget = batch_tokens or (32_768 if torch.cuda.is_available() else 2_048)
         costs = [self.cost(prompts[i]) for i in filled]
         for batch in batches(costs, budget, padded=True):
             indices = [filled[i] for i in batch]
@@ -182,7 +196,20 @@ class BranchingDecoder:
     def save(self, directory: Path, base: str, dtype: torch.dtype | None) -> None:
         save_adapter(self.model, directory, base=base, dtype=dtype)
 
-    def _tokens(self, prompt: Prompt) -> tuple[list[int], list[list[int]]]:
+    def _apart(
+        self, indices: list[int], prompts: list[Prompt], lean: LeanLlama
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Each prompt's logits, the same bits in whatever company; the longest are begun first."""
+        order = sorted(range(len(prompts)), key=lambda i: -self.cost(prompts[i]))
+        groups = [self._tokens(prompts[i]) for i in order]
+        work = [partial(lambda group: lean.logits(self._packed([group])), one) for one in groups]
+        for place, logits in zip(order, side_by_side(work), strict=True):
+            yield [indices[place]], logits
+
+    def _packed(self, groups: list[TokenGroup]) -> BranchedBatch:
+        return pack(groups, self.tokenizer.pad_token_id or 0, self.model.device)
+
+    def _tokens(self, prompt: Prompt) -> TokenGroup:
         prefix = self.tokenizer(prompt.prefix, add_special_tokens=False).input_ids
         branches = self.tokenizer(list(prompt.branches), add_special_tokens=False).input_ids
         self.truncated += len(prefix) > self.max_prefix

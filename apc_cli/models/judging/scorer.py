@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 
 import numpy as np
 
 from apc_cli.errors import ConfigError
+from apc_cli.models.judging.cores import side_by_side
 from apc_cli.models.judging.discriminator import Discriminator
 from apc_cli.models.judging.embedder import Embedder
 from apc_cli.models.judging.relevance_cache import RelevanceCache
@@ -97,7 +99,15 @@ class Scorer:
     def _learn(
         self, character: str, statements: Sequence[str], queries: Sequence[str]
     ) -> dict[str, dict[str, float]]:
-        """The relevance of each query's statements; what is missing in one go where faster."""
+        """The relevance of each query's statements."""
+        learned, wanted = self._known_of(character, statements, queries)
+        self._complete(wanted)
+        return learned
+
+    def _known_of(
+        self, character: str, statements: Sequence[str], queries: Sequence[str]
+    ) -> tuple[dict[str, dict[str, float]], list[_Wanted]]:
+        """What is known of each query, and what is missing there."""
         if len(self._known) > _REMEMBERED_QUERIES:
             self._known = {}
         learned: dict[str, dict[str, float]] = {}
@@ -107,18 +117,20 @@ class Scorer:
             if new := [s for s in dict.fromkeys(statements) if s not in known]:
                 prompt = relevance_prompt(self._relevance.style, character, new, query)
                 wanted.append((known, new, prompt))
-        if self._cache:
-            wanted = self._remembered(wanted, self._cache)
-        size = len(wanted) if self._relevance.reads_together else 1
+        return learned, self._remembered(wanted, self._cache) if self._cache else wanted
+
+    def _complete(self, wanted: Sequence[_Wanted]) -> None:
+        """Asks for what is missing, in one go where that is faster and changes nothing."""
+        judge = self._relevance
+        size = len(wanted) if judge.reads_together or judge.reads_apart else 1
         for start in range(0, len(wanted), max(1, size)):
             part = wanted[start : start + size]
-            answers = self._relevance.prompt_probabilities([prompt for _, _, prompt in part])
+            answers = judge.prompt_probabilities([prompt for _, _, prompt in part])
             for (known, new, prompt), answer in zip(part, answers, strict=True):
                 found = answer[:, _YES].tolist()
                 known.update(zip(new, found, strict=True))
                 if self._cache:
                     self._cache.add(prompt.branches, found)
-        return learned
 
     def _remembered(self, wanted: list[_Wanted], cache: RelevanceCache) -> list[_Wanted]:
         """Takes what the cache has, and returns what it has not."""
@@ -177,14 +189,25 @@ class Scorer:
         if self._nearest:
             return self._score_nearest(character, tuple(statements), replies, self._nearest)
         distinct = list(dict.fromkeys(replies))
-        learned = self._learn(character, statements, [query for query, _ in distinct])
-        prompts = [nli_prompt(self._nli.style, character, statements, q, r) for q, r in distinct]
-        verdicts = self._nli.prompt_probabilities(prompts)
+        queries = [query for query, _ in distinct]
+        learned, wanted = self._known_of(character, statements, queries)
+        prompts = [nli_prompt(self._nli.style, character, statements, *one) for one in distinct]
+        verdicts = self._verdicts(wanted, prompts)
         found = {}
         for reply, verdict in zip(distinct, verdicts, strict=True):
             relevance = np.array([learned[reply[0]][s] for s in statements])
             found[reply] = self._score(statements, relevance, verdict)
         return [found[reply] for reply in replies]
+
+    def _verdicts(self, wanted: Sequence[_Wanted], prompts: Sequence[Prompt]) -> list[np.ndarray]:
+        """What the NLI judge says; meanwhile or before, what is missing of relevance is asked."""
+        verdicts = partial(self._nli.prompt_probabilities, prompts)
+        apart = self._relevance.reads_apart and self._nli.reads_apart
+        if apart and len(wanted) == len(prompts) == 1:  # more of a kind fill the cores themselves
+            [found, _] = side_by_side([verdicts, partial(self._complete, wanted)])  # longest first
+            return found
+        self._complete(wanted)
+        return verdicts()
 
     def _score_nearest(
         self,
