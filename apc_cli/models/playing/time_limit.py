@@ -12,18 +12,22 @@ class TooLong(Exception):
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Raises TooLong in what runs longer; outside of the main thread nothing is ended."""
-    if threading.current_thread() is not threading.main_thread():
+    """Raises TooLong in what takes more seconds of processor time, however busy the machine is.
+
+    Nothing is ended outside of the main thread, nor where the system has no such timers (Windows).
+    """
+    elsewhere = threading.current_thread() is not threading.main_thread()
+    if elsewhere or not hasattr(signal, "SIGVTALRM"):
         yield
         return
 
     def stop(number: int, frame: object) -> None:
         raise TooLong
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGVTALRM, stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
