@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apc_cli.conversations import conversation, shown_statements
 from apc_cli.evaluators import evaluator_name
 from apc_cli.models import ranks
 from apc_cli.pipeline import Stage
-from apc_cli.prompting import conversation, shown_statements
 from apc_cli.prompts import interview_questions
 from apc_cli.records import (
     Experience,

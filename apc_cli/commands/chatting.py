@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from apc_cli import prompting
+from apc_cli import conversations
 from apc_cli.errors import ApcError, DataError
 from apc_cli.models.playing.role_player import Sampling
 from apc_cli.reports.console import table
@@ -43,8 +43,8 @@ def talk(shop: Workshop, console: Console, profile: str, *, base: bool) -> None:
         name,
         shop.statements(),
         player,
-        partial(prompting.shown_statements, shop),
-        partial(prompting.conversation, shop),
+        partial(conversations.shown_statements, shop),
+        partial(conversations.conversation, shop),
         _evaluator(shop, console),
         Sampling.of(policy, shop.character.seed),
         shop.workspace.path(f"chats/{time.strftime('%Y%m%d-%H%M%S')}.jsonl"),

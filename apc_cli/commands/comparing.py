@@ -7,9 +7,9 @@ from importlib.metadata import version
 from typing import Any
 
 from apc_cli.config import Policy
+from apc_cli.conversations import conversation
 from apc_cli.errors import ConfigError
 from apc_cli.evaluators import evaluator_name, verdict_facts
-from apc_cli.prompting import conversation
 from apc_cli.prompts import interview_questions
 from apc_cli.records import JudgedReply
 from apc_cli.reports.comparison import Step, comparison

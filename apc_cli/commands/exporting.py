@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apc_cli.conversations import conversation
 from apc_cli.errors import ApcError, ConfigError
 from apc_cli.evaluators import evaluator_name
-from apc_cli.prompting import conversation
 from apc_cli.prompts import interview_questions, role_play_messages
 from apc_cli.reports import serving
 from apc_cli.reports.model_card import measured_tables, model_card
