@@ -14,7 +14,7 @@ Loss = Literal[
 Divergence = Literal["reverse_kl", "forward_kl", "js_divergence", "alpha_divergence"]
 _DIVERGING = ("sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "robust", "discopop")
 Flaw = Literal[
-    "empty", "repeated", "third person", "third-person verb", "as an AI", "refusal", "prompt leak"
+    "empty", "repeated", "third person", "wrong verb", "as an AI", "refusal", "prompt leak"
 ]
 
 
@@ -60,7 +60,7 @@ class Dpo(Section):
     max_nll: Rate | None = None
     flaw_penalty: Annotated[float, Field(ge=0)] = 0
     guards: tuple[Flaw, ...] = (
-        "empty", "repeated", "third person", "third-person verb", "as an AI", "refusal",
+        "empty", "repeated", "third person", "wrong verb", "as an AI", "refusal",
         "prompt leak",
     )  # fmt: skip
     rounds: Positive = 1

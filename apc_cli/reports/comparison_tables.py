@@ -18,7 +18,7 @@ class TextTable:
 
 def tables(report: Mapping[str, Any]) -> list[TextTable]:
     """All tables of a comparison, the main one first; empty ones are left out."""
-    found = [faithfulness(report), style(report), *_tests(report)]
+    found = [faithfulness(report), style(report), flawed(report), *_tests(report)]
     return [table for table in found if table.rows]
 
 
@@ -45,15 +45,23 @@ def faithfulness(report: Mapping[str, Any]) -> TextTable:
 
 
 def style(report: Mapping[str, Any]) -> TextTable:
-    """How the replies read: a score that rises while these fall is not worth having."""
+    """How the replies read: a score that rises while this falls is not worth having."""
     rows = [
         [name, f"{s['apc']:.2f}", _or_dash(s["nll_per_token"]), f"{s['distinct_2']:.2f}",
-         *(f"{s['share'][kind]:.0%}" for kind in FLAWS),
          *(f"{s['delta_by_source'].get(source, 0):+.3f}" for source in report["sources"])]
         for name, s in report["systems"].items()
     ]  # fmt: skip
-    columns = ["", "APC", "NLL", "distinct-2", *FLAWS]
-    return TextTable("How they read", [*columns, *(f"ΔAPC, {s}" for s in report["sources"])], rows)
+    sources = (f"ΔAPC, {source}" for source in report["sources"])
+    return TextTable("How they read", ["", "APC", "NLL", "distinct-2", *sources], rows)
+
+
+def flawed(report: Mapping[str, Any]) -> TextTable:
+    """The share of replies with each flaw."""
+    rows = [
+        [name, *(f"{s['share'][kind]:.0%}" for kind in FLAWS)]
+        for name, s in report["systems"].items()
+    ]
+    return TextTable("Replies that read badly", ["", *FLAWS], rows)
 
 
 def _or_dash(value: float | None) -> str:

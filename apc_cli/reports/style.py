@@ -19,9 +19,9 @@ _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
 
 FLAWS = (
-    "empty", "repeated", "third person", "third-person verb", "as an AI", "refusal", "prompt leak"
+    "empty", "repeated", "third person", "wrong verb", "as an AI", "refusal", "prompt leak"
 )  # fmt: skip
-"""What `flaws` can find."""
+"""What `flaws` can find; a wrong verb is a third person's after "I"."""
 
 
 def length(reply: str) -> int:
@@ -53,7 +53,7 @@ def flaws(reply: str, character: str) -> list[str]:
     if is_third_person(reply, character):
         problems.append("third person")
     if has_third_person_verb(reply):
-        problems.append("third-person verb")
+        problems.append("wrong verb")
     if talks_as_ai(reply):
         problems.append("as an AI")
     if refuses(reply):

@@ -126,11 +126,11 @@ class Scorer:
         for start in range(0, len(wanted), max(1, size)):
             part = wanted[start : start + size]
             answers = judge.prompt_probabilities([prompt for _, _, prompt in part])
-            for (known, new, prompt), answer in zip(part, answers, strict=True):
-                found = answer[:, _YES].tolist()
-                known.update(zip(new, found, strict=True))
-                if self._cache:
-                    self._cache.add(prompt.branches, found)
+            for (known, new, _), answer in zip(part, answers, strict=True):
+                known.update(zip(new, answer[:, _YES].tolist(), strict=True))
+            if self._cache:  # at once: processes that write wait for one another
+                texts = [text for _, _, prompt in part for text in prompt.branches]
+                self._cache.add(texts, np.concatenate(answers)[:, _YES].tolist())
 
     def _remembered(self, wanted: list[_Wanted], cache: RelevanceCache) -> list[_Wanted]:
         """Takes what the cache has, and returns what it has not."""
