@@ -47,11 +47,11 @@ def preflight(shop: Workshop, stages: Collection[str]) -> None:
 
 def _check_training_space(shop: Workshop, training: Set[str]) -> None:
     """An adapter of each stage, and one checkpoint: what they take at the very least."""
-    from apc_cli.models.sizes import count_weights
-
     policy = shop.character.policy
     if not training or policy.backend != "transformers":
         return
+    from apc_cli.models.sizes import count_weights
+
     if counted := count_weights(policy.model, shop.character.dpo.lora_rank):
         needed = (len(training) + 3) * _FLOAT * counted[1]
         _check_space(shop.workspace.directory, needed, "adapters and a checkpoint")

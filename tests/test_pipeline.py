@@ -92,6 +92,18 @@ def test_an_input_that_is_no_longer_used_is_noticed(trained, apc):
     assert "will run build-dpo: warm_up is no longer used" in err
 
 
+def planned_after_a_change(apc, file):
+    """(exit code, what would run) while the file, which others share, is as if written anew."""
+    known = file.stat()
+    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns + 1_000))
+    try:
+        code, _, err = apc("train", *OFFLINE, "--dry-run")
+    finally:
+        os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
+    lines = [line for line in err.splitlines() if line.startswith("will run ")]
+    return code, lines
+
+
 @pytest.mark.parametrize(
     ("judge", "stale"),
     [
@@ -101,13 +113,7 @@ def test_an_input_that_is_no_longer_used_is_noticed(trained, apc):
 )
 def test_a_local_judge_that_changed_is_noticed(trained, apc, models, judge, stale):
     file = models / judge / "judge.json"
-    known = file.stat()
-    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns + 1_000))
-    try:
-        code, _, err = apc("train", *OFFLINE, "--dry-run")
-    finally:
-        os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
-    lines = [line for line in err.splitlines() if line.startswith("will run ")]
+    code, lines = planned_after_a_change(apc, file)
     assert code == 0 and [line.split()[2].rstrip(":") for line in lines] == stale
     assert all(f"directory {file.parent} changed" in line for line in lines)
     assert "nothing to do" in apc("train", *OFFLINE, "--dry-run")[2]
@@ -119,13 +125,7 @@ EMBEDDER = ("--set", "policy.retriever=embedding", "--set", "policy.embedder=./e
 def test_a_local_model_that_changed_is_noticed(trained, apc, models):
     """The role-play model here is also the base of the judges, which are LoRA adapters."""
     file = models / "chat" / "tokenizer.json"
-    known = file.stat()
-    os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns + 1_000))
-    try:
-        code, _, err = apc("train", *OFFLINE, "--dry-run")
-    finally:
-        os.utime(file, ns=(known.st_atime_ns, known.st_mtime_ns))
-    lines = [line for line in err.splitlines() if line.startswith("will run ")]
+    code, lines = planned_after_a_change(apc, file)
     stale = ["experience", "warm-up", "build-dpo", "dpo", "evaluation"]
     assert code == 0 and [line.split()[2].rstrip(":") for line in lines] == stale
     assert all(f"directory {file.parent} changed" in line for line in lines)

@@ -1,6 +1,6 @@
 """How the role-play model is trained: SFT, DPO and GRPO."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -59,10 +59,7 @@ class Dpo(Section):
     max_length_ratio: Annotated[float, Field(ge=1)] | None = None
     max_nll: Rate | None = None
     flaw_penalty: Annotated[float, Field(ge=0)] = 0
-    guards: tuple[Flaw, ...] = (
-        "empty", "repeated", "third person", "wrong verb", "as an AI", "refusal",
-        "prompt leak",
-    )  # fmt: skip
+    guards: tuple[Flaw, ...] = get_args(Flaw)
     rounds: Positive = 1
     loss: Loss = "sigmoid"
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0

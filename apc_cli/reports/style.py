@@ -3,7 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import get_args
 
+from apc_cli.config.training import Flaw
 from apc_cli.models.rules.banks import words as bank_words
 from apc_cli.models.rules.verbs import is_third_person as is_third_person_verb
 from apc_cli.reports.out_of_character import leaks_prompt, refuses, talks_as_ai
@@ -18,9 +20,7 @@ _SENTENCE_END = re.compile(r"[.!?\n\u3002\uff01\uff1f]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
 
-FLAWS = (
-    "empty", "repeated", "third person", "wrong verb", "as an AI", "refusal", "prompt leak"
-)  # fmt: skip
+FLAWS: tuple[Flaw, ...] = get_args(Flaw)
 """What `flaws` can find; a wrong verb is a third person's after "I"."""
 
 

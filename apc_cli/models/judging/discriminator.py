@@ -268,7 +268,7 @@ def _load_classifier(where: str, labels: tuple[str, ...], device: str) -> Any:
             output_loading_info=True,
         )
     except (OSError, ValueError) as error:
-        away = "" if Path(where).is_dir() else "check its name; --profile offline needs no hub"
+        away = None if Path(where).is_dir() else "check its name; --profile offline needs no hub"
         what = f"cannot load the discriminator {where}: {_first_line(error)}"
         raise ConfigError(what, away) from error
     if info["missing_keys"]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from apc_cli.models.adapters import save_adapter
-from apc_cli.models.branching import BranchedBatch, TokenGroup, pack
+from apc_cli.models.branching import TokenGroup, pack
 from apc_cli.models.devices import on
 from apc_cli.models.judging.cores import side_by_side
 from apc_cli.models.judging.lean_llama import LeanLlama
@@ -160,7 +160,10 @@ class BranchingDecoder:
         return self._lean is not None
 
     def logits(self, prompts: Sequence[Prompt]) -> Tensor:
-        batch = self._packed([self._tokens(prompt) for prompt in prompts])
+        return self._logits([self._tokens(prompt) for prompt in prompts])
+
+    def _logits(self, groups: list[TokenGroup]) -> Tensor:
+        batch = pack(groups, self.tokenizer.pad_token_id or 0, self.model.device)
         if self._lean:
             return self._lean.logits(batch)
         classifier = getattr(self.model, "get_base_model", lambda: self.model)()
@@ -179,7 +182,7 @@ class BranchingDecoder:
         """Batches of prompts of like length; on a CPU's own reader, each prompt by itself."""
         filled = [i for i, prompt in enumerate(prompts) if prompt.branches]
         if self._lean:
-            yield from self._apart(filled, [prompts[i] for i in filled], self._lean)
+            yield from self._apart(filled, [prompts[i] for i in filled])
             return
         budget = batch_tokens or (32_768 if torch.cuda.is_available() else 2_048)
         costs = [self.cost(prompts[i]) for i in filled]
@@ -197,17 +200,13 @@ class BranchingDecoder:
         save_adapter(self.model, directory, base=base, dtype=dtype)
 
     def _apart(
-        self, indices: list[int], prompts: list[Prompt], lean: LeanLlama
+        self, indices: list[int], prompts: list[Prompt]
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Each prompt's logits, the same bits in whatever company; the longest are begun first."""
         order = sorted(range(len(prompts)), key=lambda i: -self.cost(prompts[i]))
-        groups = [self._tokens(prompts[i]) for i in order]
-        work = [partial(lambda group: lean.logits(self._packed([group])), one) for one in groups]
+        work = [partial(self._logits, [self._tokens(prompts[i])]) for i in order]
         for place, logits in zip(order, side_by_side(work), strict=True):
             yield [indices[place]], logits
-
-    def _packed(self, groups: list[TokenGroup]) -> BranchedBatch:
-        return pack(groups, self.tokenizer.pad_token_id or 0, self.model.device)
 
     def _tokens(self, prompt: Prompt) -> TokenGroup:
         prefix = self.tokenizer(prompt.prefix, add_special_tokens=False).input_ids

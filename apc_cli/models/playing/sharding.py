@@ -45,7 +45,7 @@ def load_sharded(where: str, dtype: torch.dtype, device: torch.device, **options
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether a process holds only a part of the model."""
-    return any(isinstance(weight, DTensor) for weight in model.parameters())
+    return bool(sharded_names(model))
 
 
 def sharded_names(model: nn.Module) -> list[str]:
