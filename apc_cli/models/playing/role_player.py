@@ -85,10 +85,14 @@ class RolePlayer:
             )
         )
 
+    def prompt_tokens(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """The token ids of each conversation's `prompt_text`."""
+        texts = [self.prompt_text(conversation) for conversation in conversations]
+        return list(self.tokenizer(texts, add_special_tokens=False).input_ids)
+
     def count_tokens(self, conversation: Sequence[Message]) -> int:
         """How many tokens the conversation takes in the model's template."""
-        text = self.prompt_text(conversation)
-        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return len(self.prompt_tokens([conversation])[0])
 
     @property
     def context_length(self) -> int | None:
@@ -134,13 +138,29 @@ class RolePlayer:
 
         `done` is called with the number of conversations that were just finished.
         """
+        return [
+            [clean(text) for text in self.tokenizer.batch_decode(one, skip_special_tokens=True)]
+            for one in self.sample_tokens(conversations, n, sampling, batch_size, done)
+        ]
+
+    @torch.inference_mode()
+    def sample_tokens(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        n: int,
+        sampling: Sampling,
+        batch_size: int | None = None,
+        done: Callable[[int], None] | None = None,
+    ) -> list[list[list[int]]]:
+        """As `sample`, the replies' token ids, with the one that ends a reply where one does."""
         if self._slot_sampler:
             try:
-                return self._sample_in_slots(conversations, n, sampling, batch_size, done)
+                prompts = self.prompt_tokens(conversations)
+                return self._slot_sampler.sample(prompts, n, sampling, batch_size, done)
             except UnsupportedModel as error:
                 _log.warning("sampling by generate: %s", error)
                 self._slot_sampler = None
-        replies: list[list[str]] = []
+        replies: list[list[list[int]]] = []
         step = self.conversations_at_once(batch_size, n)
         while batch := conversations[len(replies) : len(replies) + step]:
             torch.manual_seed(sampling.seed + len(replies))
@@ -165,24 +185,6 @@ class RolePlayer:
             most = max(1, max(batch_size or 0, MOST_AT_ONCE) // n)
             return min(most, max(1, -(-total // ranks.count()))) if total else most
         return max(1, (batch_size or _AT_ONCE) // n)
-
-    def _sample_in_slots(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        n: int,
-        sampling: Sampling,
-        batch_size: int | None,
-        done: Callable[[int], None] | None,
-    ) -> list[list[str]]:
-        texts = [self.prompt_text(talk) for talk in conversations]
-        prompts = self.tokenizer(texts, add_special_tokens=False).input_ids
-        found = self._slot_sampler.sample(prompts, n, sampling, batch_size, done)
-        return self._texts([tokens for replies in found for tokens in replies], n)
-
-    def _texts(self, tokens: Any, n: int) -> list[list[str]]:
-        """Cleaned texts of token ids, n to a group."""
-        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [[clean(text) for text in texts[i : i + n]] for i in range(0, len(texts), n)]
 
     def stream(self, conversation: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """One reply, piece by piece as it is written; a reader that goes away stops the writing."""
@@ -210,12 +212,13 @@ class RolePlayer:
 
     def _sample_batch(
         self, conversations: Sequence[Sequence[Message]], n: int, sampling: Sampling
-    ) -> list[list[str]] | None:
+    ) -> list[list[list[int]]] | None:
         """The replies; None where memory did not suffice, but may for fewer conversations."""
         inputs = self._encode([self.prompt_text(c) for c in conversations])
         options = generation_options(sampling, self.tokenizer.pad_token_id)
         try:
-            return self._texts(generate(self.model, inputs, n, options), n)
+            replies = generate(self.model, inputs, n, options)
+            return [replies[i : i + n] for i in range(0, len(replies), n)]
         except torch.OutOfMemoryError:
             if len(conversations) == 1:
                 raise out_of_memory(n) from None

@@ -53,16 +53,29 @@ def generation_options(sampling: Sampling, pad_token_id: int) -> dict[str, Any]:
     }
 
 
-def generate(model: Any, inputs: Inputs, n: int, options: dict[str, Any]) -> torch.Tensor:
-    """The new tokens (rows · n, tokens) of n replies to each row, which is read once."""
+def generate(model: Any, inputs: Inputs, n: int, options: dict[str, Any]) -> list[list[int]]:
+    """The new tokens of n replies to each row, which is read once; those of a row together."""
     cache = read_once(model, inputs, n) if n > 1 else None
     if cache is None:
         options = options | {"num_return_sequences": n}
     else:
         options = options | {"past_key_values": cache}
         inputs = {name: rows.repeat_interleave(n, dim=0) for name, rows in inputs.items()}
-    output = model.generate(**inputs, **options)
-    return output[:, inputs["input_ids"].shape[1] :]
+    output = model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
+    ends = ends_of(model)
+    return [_up_to_the_end(tokens, ends) for tokens in output.tolist()]
+
+
+def ends_of(model: Any) -> list[int]:
+    """The tokens with which the model ends a reply."""
+    ends = model.generation_config.eos_token_id
+    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+
+
+def _up_to_the_end(tokens: list[int], ends: list[int]) -> list[int]:
+    """Without the padding behind the token that ends the reply."""
+    last = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[: last + 1]
 
 
 def read_once(model: Any, inputs: Inputs, n: int) -> Any:

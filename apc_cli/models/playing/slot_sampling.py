@@ -17,7 +17,7 @@ from apc_cli.models.devices import on
 from apc_cli.models.memory import free_bytes
 from apc_cli.models.playing.decoding import READ_AT_ONCE, DecodingLoop, Job
 from apc_cli.models.playing.merged_layers import copied_bytes, merged, replaceable
-from apc_cli.models.playing.sampling import Sampling
+from apc_cli.models.playing.sampling import Sampling, ends_of
 from apc_cli.models.playing.slots import LayerShape, UnsupportedModel, bytes_a_token, layer_shapes
 
 MOST_AT_ONCE = 512
@@ -39,7 +39,7 @@ class SlotSampler:
 
     def __init__(self, model: Any) -> None:
         self._model = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._ends = _ends(self._model)
+        self._ends = ends_of(self._model)
         self._shapes = self._known_shapes()
 
     @property
@@ -177,11 +177,6 @@ def _free(device: torch.device) -> float:
         return sys.maxsize
     torch.cuda.empty_cache()
     return free_bytes(device)
-
-
-def _ends(model: Any) -> list[int]:
-    ends = model.generation_config.eos_token_id
-    return [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
 
 
 def _rewrites_scores(config: Any) -> bool:

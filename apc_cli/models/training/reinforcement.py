@@ -1,5 +1,6 @@
 """Online RL: GRPO of trl with the APC score as the reward, on the player's own adapter."""
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from apc_cli.models import ranks
 from apc_cli.models.judging.scorer import Scorer
 from apc_cli.models.playing.role_player import RolePlayer, Sampling, clean
 from apc_cli.models.training import trainers
+from apc_cli.models.training.rollouts import Rollouts
 from apc_cli.progress import Progress
 from apc_cli.records import Message
 
@@ -89,8 +91,10 @@ def reinforce(
         {"prompt": player.template_messages(p.conversation), "judged_as": p.judged_as}
         for p in _in_order(prompts, settings, sampling.seed)
     ]
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # of `rollout_func`
     trainer = GRPOTrainer(
         model=player.model,
+        rollout_func=Rollouts(player, sampling),
         reward_funcs=reward,
         args=_arguments(
             player, settings, sampling, checkpoints, len(prompts) // settings.queries_per_step
@@ -138,8 +142,4 @@ def _arguments(
         gradient_accumulation_steps=replies // micro,
         max_completion_length=sampling.max_new_tokens,
         temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=0,
-        min_p=sampling.min_p or None,
-        repetition_penalty=sampling.repetition_penalty,
     )
