@@ -1,6 +1,7 @@
 """Which device and number format a model runs in."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +27,21 @@ def pick_device(name: str) -> torch.device:
 def on(device: torch.device) -> AbstractContextManager[Any]:
     """Triton's kernels and CUDA graphs go to the current GPU, which need not be the model's."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def sound_gradients() -> Iterator[None]:
+    """PyTorch attends without cuDNN while it is open; all training happens in it.
+
+    PyTorch 2.11 to 2.13 choose cuDNN on an H100 or H200, and there its backward pass gives NaN for
+    masked texts of some lengths (pytorch/pytorch#196678).
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:

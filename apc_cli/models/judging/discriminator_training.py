@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
 from apc_cli.errors import ApcError
+from apc_cli.models.devices import sound_gradients
 from apc_cli.models.judging.discriminator import Discriminator
 from apc_cli.prompts import Prompt
 from apc_cli.records import SURE_FROM
@@ -51,7 +52,7 @@ def fit(
     """Minimises the weighted mean cross entropy to the targets over all branches, in place.
 
     Raises:
-        ApcError: the loss became NaN.
+        ApcError: the loss or its gradients became NaN.
     """
     network = discriminator.network
     parameters = network.parameters()
@@ -63,16 +64,17 @@ def fit(
     )
     network.model.train()
     for step, batch in enumerate(batches, start=1):
-        loss = _loss(discriminator, [examples[i] for i in batch])
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
+        with sound_gradients():
+            loss = _loss(discriminator, [examples[i] for i in batch])
+            loss.backward()
+        steepness = nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         value = loss.item()
-        if not np.isfinite(value):
+        if not np.isfinite([value, steepness.item()]).all():
             raise ApcError(
-                f"training diverged at step {step}: the loss is {value}",
+                f"training diverged at step {step}: the loss is {value}, its gradient {steepness}",
                 "lower discriminators.learning_rate",
             )
         if progress:

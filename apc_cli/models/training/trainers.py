@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from apc_cli.errors import ApcError
 from apc_cli.models import ranks
+from apc_cli.models.devices import sound_gradients
 from apc_cli.models.playing.role_player import RolePlayer
 from apc_cli.models.training.sharded_training import adapter_alone
 from apc_cli.progress import Progress, Task
@@ -28,9 +30,17 @@ _SELDOM = 300.0
 class ReportSteps(TrainerCallback):
     """Passes training steps on to our progress, and seals finished checkpoints."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, title: str, task: Task) -> None:
+        self.title, self.task = title, task
         self.seen = 0
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Ends a training whose weights have just become NaN: transformers would go on."""
+        if not isfinite((logs or {}).get("grad_norm", 0.0)):
+            raise ApcError(
+                f"{self.title} diverged at step {state.global_step}: its gradients are not finite",
+                "lower its learning rate",
+            )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Counts steps, also those that a resumed run skips."""
@@ -124,7 +134,7 @@ def run(trainer: Any, folder: Path, title: str, progress: Progress) -> None:
     """Trains, going on from the last complete checkpoint where there is one.
 
     Raises:
-        ApcError: the training changed nothing at all.
+        ApcError: the training diverged, or changed nothing at all.
     """
     logging.getLogger("transformers").setLevel(logging.ERROR)
     before = _trainable_sum(trainer.model)
@@ -135,8 +145,8 @@ def run(trainer: Any, folder: Path, title: str, progress: Progress) -> None:
     if not trainer.args.load_best_model_at_end and _trainable_bytes(trainer.model) >= _LARGE:
         trainer.add_callback(SaveSeldom(_SELDOM))
     began = time.monotonic()
-    with progress.task(title, total) as task, adapter_alone(trainer.model):
-        trainer.add_callback(ReportSteps(task))
+    with progress.task(title, total) as task, adapter_alone(trainer.model), sound_gradients():
+        trainer.add_callback(ReportSteps(title, task))
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     progress.say(_speed(trainer, title, resume, time.monotonic() - began))
     trainer.model.eval()

@@ -91,6 +91,20 @@ def test_diverging_training_is_an_error(models):
         fit(judge, learnable(NLI_LABELS), FitSettings(batch_size=4))
 
 
+def test_gradients_that_are_no_numbers_are_an_error_even_in_the_last_step(models):
+    judge = Discriminator.create(
+        str(models / "encoder"),
+        labels=NLI_LABELS,
+        architecture="classifier",
+        style="released",
+        device="cpu",
+    )
+    judge.network.parameters()[0].register_hook(lambda gradient: gradient * float("nan"))
+    examples = learnable(NLI_LABELS)[:4]
+    with pytest.raises(ApcError, match=r"diverged at step 1: the loss is \d.*its gradient nan"):
+        fit(judge, examples, FitSettings(batch_size=4))
+
+
 def classifier(models, path, **changes):
     from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification
 
