@@ -14,6 +14,7 @@ from datasets import Dataset
 from random_models import random_player
 from transformers import TrainerCallback
 
+from apc_cli.models import ranks
 from apc_cli.models.adapters import add_lora
 from apc_cli.models.playing.role_player import RolePlayer
 from apc_cli.models.training.preference import PreferenceSettings, fit_preferences
@@ -139,11 +140,14 @@ def public_recipe(shape: str, pairs: int, *, nf4: bool, kind: str) -> Trained:
         return Trained(f"public recipe, {kind}", pairs, _since(started), clock.each(1), _peak())
 
 
-def ours(shape: str, pairs: int, epochs: float, *, nf4: bool, kind: str) -> Trained:
-    """`fit_preferences` with the paper's settings, and all that it does before and after."""
+def ours(shape: str, pairs: int, epochs: float, *, nf4: bool, kind: str, batch: int = 8) -> Trained:
+    """`fit_preferences` with the paper's settings, and all that it does before and after.
+
+    Processes that train together share the pairs of a step, and give the same figures.
+    """
     player = adapted(shape, nf4=nf4)
     settings = PreferenceSettings(
-        beta=0.1, epochs=epochs, learning_rate=2e-4, batch_size=8, micro_batch_size=None,
+        beta=0.1, epochs=epochs, learning_rate=2e-4, batch_size=batch, micro_batch_size=None,
         sft_weight=0.0, seed=0,
     )  # fmt: skip
     clock, progress = Clock(), Quiet()
@@ -159,13 +163,13 @@ def ours(shape: str, pairs: int, epochs: float, *, nf4: bool, kind: str) -> Trai
             rows = preference_pairs(player, pairs)
             _reset()
             started = time.perf_counter()
-            fit_preferences(player, rows, settings, Path(folder), progress)
+            fit_preferences(player, rows, settings, Path(ranks.first(folder)), progress)
             spent = _since(started)
     finally:
         transformers.Trainer.__init__ = add
-    for line in progress.said:
+    for line in progress.said if not ranks.own() else ():
         print(f"    {line}")
-    return Trained(f"ours, {kind}", round(pairs * epochs), spent, clock.each(8), _peak())
+    return Trained(f"ours, {kind}", round(pairs * epochs), spent, clock.each(batch), _peak())
 
 
 def _reset() -> None:

@@ -1,9 +1,10 @@
 """What `apc score --nearest` costs and saves on a large persona: python bench/statement_filter.py
 
 The persona is made of the corpus files that only measure (AH and AI): statements of many
-characters, told of one. Replies are those of the corpus. Everything is judged once, in full, by the
-shipped evaluator pair; then again as if only the nearest statements had been, and as if only those
-had been that turned out to matter most: no filter can do better than that.
+characters, told of one. With --invented it is the speaker's own statements and invented ones of
+other kinds, no kind twice. Replies are those of the corpus. Everything is judged once, in full, by
+the shipped evaluator pair; then again as if only the nearest statements had been, and as if only
+those had been that turned out to matter most: no filter can do better than that.
 """
 
 import argparse
@@ -17,7 +18,8 @@ import numpy as np
 from apc_cli.models.judging.embedder import Embedder
 from apc_cli.models.judging.scorer import Scorer
 from apc_cli.models.judging.statement_filter import NearestStatements
-from apc_cli.models.labelled.corpus import load_corpus
+from apc_cli.models.labelled.corpus import Persona, load_corpus
+from apc_cli.models.labelled.personas import generate, kind_names
 
 CORPUS = sorted((Path(__file__).parent.parent / "data" / "corpus").glob("A[HI]*.yaml"))
 NAME = "Mara"
@@ -30,28 +32,32 @@ def main() -> None:
     people = [person for path in CORPUS for person in load_corpus(path, readings=False)]
     random.Random(1).shuffle(people)
     told = [s.replace(p.character, NAME) for p in people for s in p.statements]
-    statements = tuple(told[: options.statements])
     asked = [max(p.exchanges, key=lambda e: len(e.replies)) for p in people]
     asked = [(p, e) for p, e in zip(people, asked, strict=True) if len(e.replies) >= EACH]
+    asked = asked[: options.queries]
     groups = [
         [(_renamed(p, e.query), _renamed(p, reply.text)) for reply in e.replies[:EACH]]
-        for p, e in asked[: options.queries]
+        for p, e in asked
+    ]
+    personas = [
+        (_with_invented(p, seed) if options.invented else told)[: options.statements]
+        for seed, (p, _) in enumerate(asked)
     ]
     scorer, exact = (
         Scorer.load(relevance="judge:evaluator/relevance", nli="judge:evaluator/nli"),
         [],
     )
     start = time.perf_counter()
-    for group in groups:
-        exact.append(_contributions(scorer, statements, group, options.chunk))
+    for statements, group in zip(personas, groups, strict=True):
+        exact.append(_contributions(scorer, tuple(statements), group, options.chunk))
         print(f"{len(exact)} queries, {time.perf_counter() - start:.0f} s", flush=True)
     embedder = Embedder(device="cpu")
     parts, full = np.array(exact), np.array(exact).sum(-1)
     usual = (parts.sum((0, 1)) - parts.sum(1)) / (EACH * (len(groups) - 1))
     usual = np.broadcast_to(usual[:, None], parts.shape)
     for share in (0.1, 0.15, 0.2, 0.3, 0.5):
-        nearest = _nearest(share, embedder, statements, groups, parts.shape)
-        count = round(share * len(statements))
+        nearest = _nearest(share, embedder, personas, groups, parts.shape)
+        count = round(share * options.statements)
         for name, kept, rest in (
             ("nearest", nearest, 0.0),
             ("nearest, the rest as for the other queries", nearest, usual),
@@ -60,6 +66,18 @@ def main() -> None:
              _largest(np.abs(parts - usual), count), usual),
         ):  # fmt: skip
             _tell(f"{share:.0%} {name}", kept, np.where(kept, parts, rest).sum(-1), full)
+
+
+def _with_invented(person: Persona, seed: int) -> list[str]:
+    """The person's statements, and invented ones, each of a kind of its own."""
+    names = random.Random(seed).sample(kind_names(), len(kind_names()))
+    others = [
+        other
+        for first in range(0, len(names), 8)
+        for other in generate(seed, names[first : first + 8], personas=1)
+    ]
+    told = [s.replace(p.character, NAME) for p in (person, *others) for s in p.statements]
+    return list(dict.fromkeys(told))
 
 
 def _contributions(
@@ -80,15 +98,15 @@ def _contributions(
 def _nearest(
     share: float,
     embedder: Embedder,
-    statements: tuple[str, ...],
+    personas: list[list[str]],
     groups: list[list[tuple[str, str]]],
     shape: tuple[int, ...],
 ) -> np.ndarray:
     """True where the filter of --nearest keeps a statement: (queries, replies, statements)."""
     filtering, kept = NearestStatements(share, embedder), np.zeros(shape, bool)
-    for q, group in enumerate(groups):
+    for q, (statements, group) in enumerate(zip(personas, groups, strict=True)):
         for r, reply in enumerate(group):
-            kept[q, r, filtering.choose(statements, *reply)] = True
+            kept[q, r, filtering.choose(tuple(statements), *reply)] = True
     return kept
 
 
@@ -113,7 +131,7 @@ def _tell(name: str, kept: np.ndarray, found: np.ndarray, full: np.ndarray) -> N
     )
 
 
-def _renamed(person: object, text: str) -> str:
+def _renamed(person: Persona, text: str) -> str:
     return text.replace(person.character, NAME)
 
 
@@ -121,6 +139,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--statements", type=int, default=240)
     parser.add_argument("--queries", type=int, default=16)
+    parser.add_argument("--invented", action="store_true", help="the rest is invented")
     parser.add_argument("--chunk", type=int, default=24, help="statements in one reading")
     return parser.parse_args()
 

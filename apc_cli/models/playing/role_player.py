@@ -125,7 +125,6 @@ class RolePlayer:
         merged = {"role": "user", "content": f"{system['content']}\n\n{first['content']}"}
         return [merged, *rest]
 
-    @torch.inference_mode()
     def sample(
         self,
         conversations: Sequence[Sequence[Message]],

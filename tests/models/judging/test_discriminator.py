@@ -77,14 +77,18 @@ def test_same_seed_same_weights(models):
     np.testing.assert_array_equal(train(), train())
 
 
-def test_diverging_training_is_an_error(models):
-    judge = Discriminator.create(
+def fresh_classifier(models, labels):
+    return Discriminator.create(
         str(models / "encoder"),
-        labels=NLI_LABELS,
+        labels=labels,
         architecture="classifier",
         style="released",
         device="cpu",
     )
+
+
+def test_diverging_training_is_an_error(models):
+    judge = fresh_classifier(models, NLI_LABELS)
     with torch.no_grad():
         judge.network.parameters()[0].fill_(float("nan"))
     with pytest.raises(ApcError, match="diverged"):
@@ -92,13 +96,7 @@ def test_diverging_training_is_an_error(models):
 
 
 def test_gradients_that_are_no_numbers_are_an_error_even_in_the_last_step(models):
-    judge = Discriminator.create(
-        str(models / "encoder"),
-        labels=NLI_LABELS,
-        architecture="classifier",
-        style="released",
-        device="cpu",
-    )
+    judge = fresh_classifier(models, NLI_LABELS)
     judge.network.parameters()[0].register_hook(lambda gradient: gradient * float("nan"))
     examples = learnable(NLI_LABELS)[:4]
     with pytest.raises(ApcError, match=r"diverged at step 1: the loss is \d.*its gradient nan"):
@@ -215,13 +213,7 @@ def test_branches_count_by_their_weight(models):
         )
         for i in range(24)
     ]
-    judge = Discriminator.create(
-        str(models / "encoder"),
-        labels=RELEVANCE_LABELS,
-        architecture="classifier",
-        style="released",
-        device="cpu",
-    )
+    judge = fresh_classifier(models, RELEVANCE_LABELS)
     fit(judge, examples, FitSettings(epochs=12, learning_rate=1e-2, batch_size=8))
     found = judge.prompt_probabilities([example.prompt for example in examples])
     assert [int(p[0].argmax()) for p in found] == [i % 2 for i in range(24)]

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from players import adapted
 from quiet import Quiet
 from together import die, result_file, together
 
 from apc_cli.config import Grpo
 from apc_cli.errors import ConfigError
 from apc_cli.models import ranks
-from apc_cli.models.adapters import add_lora, load_adapter, save_adapter
+from apc_cli.models.adapters import load_adapter, save_adapter
 from apc_cli.models.judging.scorer import Scorer
 from apc_cli.models.playing.role_player import RolePlayer, Sampling
 from apc_cli.models.training.reinforcement import ApcReward, Prompt, reinforce
@@ -16,13 +17,6 @@ from apc_cli.reports.style import words
 
 STATEMENTS = ["Mara is a baker.", "Mara fears dogs."]
 SAMPLING = Sampling(max_new_tokens=4, seed=3)
-
-
-def adapted(models, kind="chat"):
-    torch.manual_seed(0)
-    player = RolePlayer.load(str(models / kind), device="cpu", dtype="float32")
-    player.model = add_lora(player.model, rank=4, alpha=4, task="CAUSAL_LM")
-    return player
 
 
 def prompts(count=6):

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from players import adapted
 
-from apc_cli.models.adapters import add_lora
-from apc_cli.models.playing.role_player import RolePlayer, Sampling
+from apc_cli.models.playing.role_player import Sampling
 from apc_cli.models.training.rollouts import Rollouts
 
 SAMPLING = Sampling(max_new_tokens=6, seed=3)
@@ -18,9 +18,7 @@ TALKS = [
 
 @pytest.fixture
 def player(models):
-    torch.manual_seed(0)
-    player = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
-    player.model = add_lora(player.model, rank=4, alpha=4, task="CAUSAL_LM")
+    player = adapted(models)
     player.model.train()
     return player
 
