@@ -73,8 +73,8 @@ def _with_invented(person: Persona, seed: int) -> list[str]:
     names = random.Random(seed).sample(kind_names(), len(kind_names()))
     others = [
         other
-        for first in range(0, len(names), 8)
-        for other in generate(seed, names[first : first + 8], personas=1)
+        for first in range(0, len(names), 6)
+        for other in generate(seed, names[first : first + 6], personas=1)
     ]
     told = [s.replace(p.character, NAME) for p in (person, *others) for s in p.statements]
     return list(dict.fromkeys(told))
