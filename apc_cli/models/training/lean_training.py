@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -59,7 +58,7 @@ class LeanPasses:
         self.backbone = model.base_model
         self.plain_model, self.plain_backbone = model.forward, model.base_model.forward
         self.read_pairs = read_pairs
-        self.kept: slice | None = None
+        self.kept: Tensor | None = None
 
     def of_pair(self, pair: Branches, device: torch.device) -> Tensor:
         """Hidden states of one pair as training reads it."""
@@ -74,29 +73,28 @@ class LeanPasses:
         if labels is None or not options.get("fused_lm_head"):
             return self.plain_model(*args, labels=labels, **options)
         targets = labels[:, 1:]
-        first = int((targets >= 0).any(0).float().argmax())
-        self.kept = slice(first, -1)
+        self.kept = kept = targets >= 0
         try:
-            outputs = self.plain_model(*args, shift_labels=targets[:, first:], **options)
+            outputs = self.plain_model(*args, shift_labels=targets[kept][None], **options)
         finally:
             self.kept = None
         for name, value in list(outputs.items()):
             if isinstance(value, Tensor) and value.ndim == 2:
-                outputs[name] = pad(value, (first, 0))
+                outputs[name] = value.new_zeros(kept.shape).masked_scatter(kept, value)
         return outputs
 
     def of_backbone(self, *args: Any, **options: Any) -> Any:
-        """The hidden states that predict the tokens from the first labelled one on."""
+        """(1, labelled tokens, width): the hidden states that predict the labelled tokens."""
         if self.kept is None:
             return self.plain_backbone(*args, **options)
         ids, mask = options.get("input_ids"), options.get("attention_mask")
         if self.read_pairs and ids is not None and mask is not None:
             pairs = _branches(ids, mask)
             states, starts = self.read_pairs(self.plain_backbone, pairs, ids.device)
-            places = _places(pairs, starts, ids.shape[1])[:, self.kept]
-            return BaseModelOutput(states[places.to(ids.device)])
+            places = _places(pairs, starts, ids.shape[1]).to(ids.device)
+            return BaseModelOutput(states[places[:, :-1][self.kept]][None])
         outputs = self.plain_backbone(*args, **options)
-        outputs.last_hidden_state = outputs.last_hidden_state[:, self.kept]
+        outputs.last_hidden_state = outputs.last_hidden_state[:, :-1][self.kept][None]
         return outputs
 
 
