@@ -93,7 +93,8 @@ class Discriminators(Pair):
 class Policy(Section):
     """The role-play model and how it is prompted and sampled.
 
-    `batch_size` replies are under way at a time; `auto`: as many as the GPU's memory takes, or 16.
+    `batch_size` replies are under way at a time; `auto`: what memory takes, at most 512
+    on a GPU and 64 on a CPU.
     With `backend: openai` replies come from an OpenAI-compatible server, which knows it as `model`.
     With `sharding: full` a model may be larger than a GPU: its layers are shared out among the
     processes that train, and spread over all GPUs of a machine where it plays.

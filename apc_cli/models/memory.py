@@ -1,7 +1,8 @@
-"""What a GPU's memory can still give."""
+"""What a device's memory can still give."""
 
 import gc
 
+import psutil
 import torch
 
 
@@ -14,6 +15,8 @@ def release() -> None:
 
 def free_bytes(device: torch.device) -> float:
     """What this process may still take of the device's memory."""
+    if device.type == "cpu":
+        return float(psutil.virtual_memory().available)
     free, total = torch.cuda.mem_get_info(device)
     limit = total * torch.cuda.get_per_process_memory_fraction(device)
     return float(min(free, limit - torch.cuda.memory_reserved(device)))

@@ -80,7 +80,7 @@ class DecodingLoop:
         step = self._captured() if self._token.device.type == "cuda" else self.step
         self._fill(waiting)
         while any(self._jobs):
-            for _ in range(_LOOK_EVERY):
+            for _ in range(_LOOK_EVERY if self._graph else 1):
                 step()
             for job, tokens in self._finished():
                 keep(job, tokens)
@@ -92,16 +92,21 @@ class DecodingLoop:
     def first_logits(self) -> Tensor:
         """The first prediction (vocabulary,) after the first prompt, to compare with another's."""
         self._fill(deque([Job(0, 0)]))
-        return self._logits()[0]
+        return self._logits(self._reading())[0]
 
-    def _logits(self) -> Tensor:
-        """What the model predicts next (replies, vocabulary), in float32."""
+    def _reading(self) -> slice | Tensor:
+        """The slots that a step reads: on a CPU those that live, else all, as a graph must."""
+        on_cpu = self._token.device.type == "cpu"
+        return self._slots.live.nonzero()[:, 0] if on_cpu else slice(None)
+
+    def _logits(self, rows: slice | Tensor) -> Tensor:
+        """What the model predicts next (rows, vocabulary), in float32."""
         slots = self._slots
-        slots.begin_step()
+        slots.begin_step(rows)
         with reading_slots(self._model):
             output = self._model(
-                input_ids=self._token[:, None],
-                position_ids=(slots.starts + slots.written).long()[:, None],
+                input_ids=self._token[rows][:, None],
+                position_ids=(slots.starts + slots.written)[rows].long()[:, None],
                 use_cache=False,
                 logits_to_keep=1,
                 slots=slots,
@@ -110,19 +115,23 @@ class DecodingLoop:
 
     def step(self) -> None:
         """The next token of every live reply."""
-        slots = self._slots
-        place = slots.written.long().clamp(max=self._said.shape[1] - 1)[:, None]
-        scores = self._processors(self._seen, self._logits())
-        drawn = torch.where(slots.live, draw(scores, self._luck.gather(1, place)), self._token)
-        self._token.copy_(drawn)
-        kept = torch.where(slots.live[:, None], drawn[:, None], self._said.gather(1, place))
-        self._said.scatter_(1, place, kept)
+        slots, rows = self._slots, self._reading()
+        live, starts, written = slots.live[rows], slots.starts[rows], slots.written[rows]
+        place = written.long().clamp(max=self._said.shape[1] - 1)[:, None]
+        scores = self._processors(self._seen[rows], self._logits(rows))
+        luck = self._luck[rows].gather(1, place)
+        drawn = torch.where(live, draw(scores, luck), self._token[rows])
+        self._token[rows] = drawn
+        said = self._said[rows]
+        kept = torch.where(live[:, None], drawn[:, None], said.gather(1, place))
+        self._said[rows] = said.scatter(1, place, kept)
         if self._seen.numel():
-            behind = (slots.starts + slots.written + 1).long()[:, None]
-            self._seen.scatter_(1, behind.clamp(max=self._seen.shape[1] - 1), drawn[:, None])
-        slots.written += slots.live
-        slots.live &= slots.written < self._said.shape[1]
-        slots.live &= (drawn[:, None] != self._ends).all(1)
+            behind = (starts + written + 1).long()[:, None].clamp(max=self._seen.shape[1] - 1)
+            self._seen[rows] = self._seen[rows].scatter(1, behind, drawn[:, None])
+        written = written + live
+        slots.written[rows] = written
+        going_on = live & (written < said.shape[1]) & (drawn[:, None] != self._ends).all(1)
+        slots.live[rows] = going_on
 
     def _captured(self) -> Callable[[], None]:
         """The step as a CUDA graph; nothing is live yet, so running it changes nothing."""

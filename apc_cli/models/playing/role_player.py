@@ -18,7 +18,7 @@ from apc_cli.models.adapters import check_base, load_adapter
 from apc_cli.models.playing.chat_models import Placement, is_spread, load_chat_model
 from apc_cli.models.playing.likelihood import mean_losses, without_adapter
 from apc_cli.models.playing.sampling import Sampling, generate, generation_options, stream
-from apc_cli.models.playing.slot_sampling import MOST_AT_ONCE, SlotSampler, out_of_memory
+from apc_cli.models.playing.slot_sampling import SlotSampler, out_of_memory
 from apc_cli.models.playing.slots import UnsupportedModel
 from apc_cli.models.playing.time_limit import TooLong, at_most
 from apc_cli.records import Message
@@ -45,8 +45,8 @@ class RolePlayer:
 
     @cached_property
     def _slot_sampler(self) -> SlotSampler | None:
-        """The decoding loop, on one GPU, where it reads the model as it reads itself."""
-        if self.model.device.type != "cuda" or is_spread(self.model):
+        """The decoding loop, where it reads a model on one device as that reads itself."""
+        if self.model.device.type not in ("cpu", "cuda") or is_spread(self.model):
             return None
         sampler = SlotSampler(self.model)
         return sampler if sampler.supported else None
@@ -181,7 +181,7 @@ class RolePlayer:
         what is sampled together decides nothing: then each process of the run gets its share.
         """
         if self._slot_sampler:
-            most = max(1, max(batch_size or 0, MOST_AT_ONCE) // n)
+            most = max(1, max(batch_size or 0, self._slot_sampler.most_at_once) // n)
             return min(most, max(1, -(-total // ranks.count()))) if total else most
         return max(1, (batch_size or _AT_ONCE) // n)
 

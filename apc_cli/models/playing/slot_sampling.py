@@ -1,10 +1,9 @@
-"""Replies sampled on a GPU by the decoding loop, as many at a time as memory takes.
+"""Replies sampled by the decoding loop, as many at a time as memory takes.
 
 `generate` is left for models that the loop does not read exactly as they read themselves.
 """
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -20,7 +19,7 @@ from apc_cli.models.playing.merged_layers import copied_bytes, merged, replaceab
 from apc_cli.models.playing.sampling import Sampling, ends_of
 from apc_cli.models.playing.slots import LayerShape, UnsupportedModel, bytes_a_token, layer_shapes
 
-MOST_AT_ONCE = 512
+_MOST_AT_ONCE = {"cuda": 512, "cpu": 64}
 """Replies under way at most: a step of so many is bound by arithmetic, more gain nothing."""
 
 _AGREEMENT = 0.1
@@ -46,6 +45,11 @@ class SlotSampler:
     def supported(self) -> bool:
         """Whether the loop reads the model as it reads itself."""
         return self._shapes is not None
+
+    @property
+    def most_at_once(self) -> int:
+        """How many replies are under way where no number is given and memory suffices."""
+        return _MOST_AT_ONCE[self._model.device.type]
 
     def sample(
         self,
@@ -77,7 +81,7 @@ class SlotSampler:
 
         jobs = [Job(i, k) for i in range(len(prompts)) for k in range(n)]
         with on(self._model.device), self._plain_layers():
-            at_once = self._fitting(prompts, n, sampling, min(most or MOST_AT_ONCE, len(jobs)))
+            at_once = self._fitting(prompts, n, sampling, min(most or self.most_at_once, len(jobs)))
             left = jobs
             while not self._write(prompts, n, sampling, left, min(at_once, len(left)), keep):
                 torch.cuda.empty_cache()
@@ -172,10 +176,9 @@ def _readable(prompts: int, n: int, replies: int) -> int:
 
 
 def _free(device: torch.device) -> float:
-    """Bytes that a GPU can still give, those that PyTorch holds without using them among them."""
-    if device.type != "cuda":
-        return sys.maxsize
-    torch.cuda.empty_cache()
+    """Bytes that are free, those that PyTorch holds without using them among them."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     return free_bytes(device)
 
 

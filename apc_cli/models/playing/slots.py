@@ -17,6 +17,9 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from apc_cli.models.playing import cpu_slots
+from apc_cli.models.playing.cpu_slots import Readers
+
 SLOTS = "apc_slots"
 _FOREIGN = ("softcap", "s_aux", "position_bias")
 """What models may ask of an attention that this one does not do."""
@@ -93,6 +96,7 @@ class Slots:
         self.written = torch.zeros(replies, **counts)
         self.live = torch.zeros(replies, dtype=torch.bool, device=device)
         self._starts = self._lengths = self.written
+        self._readers: Readers | None = None
         kernel = device.type == "cuda" and importlib.util.find_spec("triton")
         self._attend = _kernel() if kernel else attend_plainly
 
@@ -102,15 +106,24 @@ class Slots:
             length = layer.keys.shape[2]
             keys[places, :, :length], values[places, :, :length] = layer.keys, layer.values
 
-    def begin_step(self) -> None:
-        """To be called before the model reads the next token of each reply."""
-        self._starts, self._lengths = self.starts * self.live, (self.written + 1) * self.live
+    def begin_step(self, rows: slice | Tensor) -> None:
+        """To be called before the model reads the next token of the replies in `rows`.
+
+        On a CPU it is given those that live; a captured step reads all, and hides what others see.
+        """
+        if isinstance(rows, Tensor):
+            counts = (one[rows] for one in (self.prompt, self.starts, self.written))
+            self._readers = cpu_slots.readers(rows, *counts)
+        else:
+            self._starts, self._lengths = self.starts * self.live, (self.written + 1) * self.live
 
     def attend(self, index: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Stores each reply's new key and value, and attends; all are (replies, heads, size)."""
-        prompt, reply = self.prompts[index], self.replies[index]
+        new, prompt, reply = (key, value), self.prompts[index], self.replies[index]
+        if self._readers:
+            return cpu_slots.attend(query, new, prompt, reply, self._readers, scale)
         counts = self.prompt, self._starts, self._lengths
-        return self._attend(query, (key, value), prompt, reply, *counts, scale)
+        return self._attend(query, new, prompt, reply, *counts, scale)
 
 
 def attend_plainly(

@@ -1,7 +1,9 @@
 """Sampling by the decoding loop: what `generate` gives, in any batch size, with adapters merged."""
 
 from contextlib import suppress
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from transformers import (
@@ -16,6 +18,7 @@ from transformers import (
 
 from apc_cli.errors import TryAgainLater
 from apc_cli.models.adapters import add_lora
+from apc_cli.models.playing import cpu_slots
 from apc_cli.models.playing.decoding import draw, logits_processors
 from apc_cli.models.playing.merged_layers import merged, replaceable
 from apc_cli.models.playing.role_player import RolePlayer
@@ -232,24 +235,68 @@ def test_an_adapted_model_is_sampled_with_its_adapter():
 def test_each_process_gets_its_share_of_what_may_be_divided(models, monkeypatch):
     player = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert player.conversations_at_once(96, 12, 36) == 8, "a batch decides what generate draws"
     with torch.inference_mode():
-        player._slot_sampler = SlotSampler(player.model)
-    assert player.conversations_at_once(None, 2, 101) == 51
-    assert player.conversations_at_once(None, 2, 5000) == 256
+        assert player.conversations_at_once(None, 2, 41) == 21
+        assert player.conversations_at_once(None, 2, 5000) == 32
+        assert player.conversations_at_once(96, 2, 5000) == 48
+    player._slot_sampler = None
+    assert player.conversations_at_once(96, 12, 36) == 8, "a batch decides what generate draws"
 
 
 def test_a_role_player_samples_the_same_texts_either_way(models):
     player = RolePlayer.load(str(models / "chat"), device="cpu", dtype="float32")
     talks = [[{"role": "user", "content": text}] for text in ("Hello!", "What do you bake?")]
     cold = Sampling(max_new_tokens=8, temperature=1e-4)
-    expected = player.sample(talks, 2, cold)
-    with torch.inference_mode():
-        player._slot_sampler = SlotSampler(player.model)
     finished = []
-    assert player.sample(talks, 2, cold, 3, finished.append) == expected
-    assert sum(finished) == 2
-    assert player.conversations_at_once(16, 2) == 256
+    found = player.sample(talks, 2, cold, 3, finished.append)
+    assert player._slot_sampler and sum(finished) == 2
+    player._slot_sampler = None
+    assert player.sample(talks, 2, cold) == found
+
+
+@pytest.mark.parametrize("longest", [0, 7])
+def test_replies_that_read_their_prompts_together_attend_as_each_alone(longest):
+    torch.manual_seed(0)
+    prompts, replies, heads, groups, size = 4, 9, 6, 2, 8
+    prompt = [torch.randn(prompts, groups, 7, size) for _ in range(2)]
+    stored = [torch.randn(replies, groups, 5, size) for _ in range(2)]
+    query = torch.randn(replies, heads, size)
+    new = [torch.randn(replies, groups, size) for _ in range(2)]
+    answered = torch.tensor([3, 0, 3, 1, 0, 3, 1, 3, 2])
+    starts = torch.tensor([longest, 2, 7, 1, 6, 3, 4, 5, 7]).clamp(max=longest)
+    written = torch.tensor([0, 4, 2, 1, 3, 0, 2, 1, 4])
+    live = torch.tensor([1, 1, 0, 1, 1, 1, 0, 1, 1]).bool()
+    counts = (answered, starts, (written + 1) * live)
+    expected_store = [one.clone() for one in stored]
+    expected = attend_plainly(query, new, prompt, expected_store, *counts, 0.3)[live]
+    rows = live.nonzero()[:, 0]
+    group = cpu_slots.readers(rows, answered[rows], starts[rows], written[rows])
+    assert (group.prompts.tolist(), group.most) == ([0, 1, 2, 3], 3)
+    asked = [one[rows] for one in (query, *new)]
+    found = cpu_slots.attend(asked[0], tuple(asked[1:]), prompt, stored, group, 0.3)
+    torch.testing.assert_close(found, expected)
+    for one, same in zip(stored, expected_store, strict=True):
+        torch.testing.assert_close(one[rows], same[rows], rtol=0, atol=0)
+
+
+def test_on_a_cpu_a_step_reads_only_replies_that_go_on():
+    model = network(LlamaConfig(**TINY))
+    whole = [reply[0] for reply in sampled(model, max_new_tokens=9, temperature=1e-4)]
+    model.generation_config.eos_token_id = [2, whole[1][2]]
+    rows = []
+    model.model.layers[0].register_forward_pre_hook(lambda _, args: rows.append(args[0].shape))
+    ended = [reply[0] for reply in sampled(model, max_new_tokens=9, temperature=1e-4)]
+    assert len(ended[1]) < 9, "one ends early"
+    steps = [shape[0] for shape in rows if shape[1] == 1][-9:]
+    assert steps == [sum(len(reply) > step for reply in ended) for step in range(9)]
+
+
+def test_no_more_replies_are_under_way_than_the_memory_of_a_cpu_takes(monkeypatch):
+    model = network(LlamaConfig(**TINY))
+    sampler, sampling = SlotSampler(model), Sampling(max_new_tokens=8)
+    assert sampler._fitting(PROMPTS, 9, sampling, 45) == 45
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=14_000_000))
+    assert 1 <= sampler._fitting(PROMPTS, 9, sampling, 45) < 45
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

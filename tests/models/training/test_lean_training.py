@@ -77,6 +77,25 @@ def test_figures_and_gradients_are_those_of_plain_passes(pairs):
     torch.testing.assert_close(gradient, expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_the_output_head_sees_labelled_tokens_alone(pairs):
+    made, shapes = trainer(LlamaConfig(**SMALL)), []
+    backbone = made.model.get_base_model().base_model
+    with lean(made.model, pairs=pairs):
+        ours = backbone.forward
+
+        def seen(*args, **options):
+            outputs = ours(*args, **options)
+            shapes.append(tuple(outputs.last_hidden_state.shape))
+            return outputs
+
+        backbone.forward = seen
+        made.model(**batch(), fused_lm_head=True)
+        backbone.forward = ours
+    labelled = sum(len(chosen) + len(rejected) for _, chosen, rejected in PAIRS)
+    assert shapes == [(1, labelled, SMALL["hidden_size"])]
+
+
 def tokens_read(config, *, pairs=True):
     made = trainer(config)
     shapes = []

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from datasets import Dataset
@@ -143,7 +144,8 @@ def test_a_run_without_checkpoints_trains_the_same(models, monkeypatch, tmp_path
 
 
 def memory(monkeypatch, total):
-    """A GPU of `total` bytes, all of them free."""
+    """A GPU of `total` bytes, all of them free; the tests' models lie on the CPU."""
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=total))
     for name in ("reset_peak_memory_stats", "memory_allocated", "memory_reserved"):
         monkeypatch.setattr(torch.cuda, name, lambda device=None, name=name: 0)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (total, total))
