@@ -75,7 +75,7 @@ def attend(
 
 
 def _together(each: Tensor, group: Readers) -> Tensor:
-    """(readers, groups, heads, size) to (prompts, groups, most * heads, size), 0 where none sits."""
+    """(readers, groups, heads, size) to (prompts, groups, most * heads, size); else 0."""
     seated = each.new_zeros(len(group.prompts) * group.most, *each.shape[1:])
     seated[group.seats] = each
     return seated.unflatten(0, (-1, group.most)).transpose(1, 2).flatten(2, 3)
