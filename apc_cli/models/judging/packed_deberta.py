@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import torch
@@ -12,6 +13,9 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_p
 
 from apc_cli.models.judging.packing import PackedBatch
 
+_COMPILED = Lock()
+"""Held by the thread that is inside a compiled function: PyTorch refuses one thread's call of it
+while another's is being compiled."""
 _REACH = 576
 """Distances that tables have on either side: a text has 512 tokens, and a tile looks past it."""
 
@@ -70,7 +74,8 @@ class PackedDeberta:
 
         The product adds to what is there; writing it first would cost as much memory traffic again.
         """
-        return self._normed(states.addmm_(own, weight.t()), bias, *norm, self._epsilon)
+        with _COMPILED:
+            return self._normed(states.addmm_(own, weight.t()), bias, *norm, self._epsilon)
 
     def _embed(self, batch: PackedBatch) -> Tensor:
         return self._model.deberta.embeddings(

@@ -1,5 +1,8 @@
 """The engine behind classifiers: what it computes is what one text at a time gives."""
 
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +123,30 @@ def test_the_kernel_attends_as_plain_products_do():
     torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0)
     firsts = attend(qkv, keys, queries, offsets, 1, heads)[offsets[:-1].long()]
     torch.testing.assert_close(firsts.float(), expected[offsets[:-1].long()], atol=0.02, rtol=0)
+
+
+def test_threads_enter_what_may_be_compiled_one_at_a_time(models):
+    model, reader = network(models, "deberta-v2")
+    packed, inside, most = packed_classifier(model), [], []
+    plain = packed._normed
+
+    def slowly(*args):
+        inside.append(1)
+        most.append(len(inside))
+        sleep(0.01)
+        inside.pop()
+        return plain(*args)
+
+    packed._normed = slowly
+    flat = FlatClassifier(model, reader, packed=packed)
+
+    @torch.inference_mode()
+    def judge(count):
+        return list(flat.run([Prompt("", tuple(some_texts(count)))], None))
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(judge, (1, 2, 3)))
+    assert len(most) > 6 and max(most) == 1
 
 
 def test_a_text_is_read_once_and_answers_everywhere(models, monkeypatch):
