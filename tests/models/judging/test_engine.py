@@ -126,7 +126,7 @@ def test_the_kernel_attends_as_plain_products_do():
 
 
 def test_threads_enter_what_may_be_compiled_one_at_a_time(models):
-    model, reader = network(models, "deberta-v2")
+    model, reader = network(models, "deberta")
     packed, inside, most = packed_classifier(model), [], []
     plain = packed._normed
 
