@@ -8,22 +8,16 @@ import torch
 
 from apc_cli.errors import ConfigError
 from apc_cli.models import ranks
-from apc_cli.models.heap import keep_freed_memory
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is a GPU where there is one, else the CPU; processes have a GPU each.
-
-    From the first time that it is the CPU the process keeps freed memory (`models.heap`).
-    """
+    """`auto` is a GPU where there is one, else the CPU; processes have a GPU each."""
     ranks.join()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError("no CUDA GPU is visible", "use --profile offline, or device: cpu")
     device = torch.device(name)
-    if device.type == "cpu":
-        keep_freed_memory()
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         there = torch.cuda.device_count()
         raise ConfigError(f"device {name}: this machine has {there} GPUs, counted from 0")
