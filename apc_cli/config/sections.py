@@ -94,7 +94,7 @@ class Policy(Section):
     """The role-play model and how it is prompted and sampled.
 
     `batch_size` replies are under way at a time; `auto`: what memory takes, at most 512
-    on a GPU and 64 on a CPU.
+    on a GPU and 64 on a CPU, or 16 of a model that `generate` samples.
     With `backend: openai` replies come from an OpenAI-compatible server, which knows it as `model`.
     With `sharding: full` a model may be larger than a GPU: its layers are shared out among the
     processes that train, and spread over all GPUs of a machine where it plays.

@@ -13,9 +13,6 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_p
 
 from apc_cli.models.judging.packing import PackedBatch
 
-_COMPILED = Lock()
-"""Held by the thread that is inside a compiled function: PyTorch refuses one thread's call of it
-while another's is being compiled."""
 _REACH = 576
 """Distances that tables have on either side: a text has 512 tokens, and a tile looks past it."""
 
@@ -29,6 +26,19 @@ def can_read(config: Any) -> bool:
         and not getattr(config, "conv_kernel_size", 0)
         and config.hidden_act == "gelu"
     )
+
+
+_ENTERING = Lock()
+
+
+def one_at_a_time(compiled: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The same for several threads: PyTorch refuses a call while another is compiling."""
+
+    def enter(*args: Any) -> Tensor:
+        with _ENTERING:
+            return compiled(*args)
+
+    return enter
 
 
 class PackedDeberta:
@@ -50,7 +60,7 @@ class PackedDeberta:
             from apc_cli.models.judging.deberta_kernel import attend  # noqa: PLC0415 - needs Triton
 
             self._attend, self._widen = attend, _widen_fused
-            self._normed = torch.compile(_biased_norm, dynamic=True)
+            self._normed = one_at_a_time(torch.compile(_biased_norm, dynamic=True))
 
     def logits(self, batch: PackedBatch) -> Tensor:
         states = self._embed(batch)
@@ -74,8 +84,7 @@ class PackedDeberta:
 
         The product adds to what is there; writing it first would cost as much memory traffic again.
         """
-        with _COMPILED:
-            return self._normed(states.addmm_(own, weight.t()), bias, *norm, self._epsilon)
+        return self._normed(states.addmm_(own, weight.t()), bias, *norm, self._epsilon)
 
     def _embed(self, batch: PackedBatch) -> Tensor:
         return self._model.deberta.embeddings(

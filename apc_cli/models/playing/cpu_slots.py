@@ -1,7 +1,6 @@
 """Attention over the slots on a CPU: all replies to a prompt read it together, as one product.
 
-Reading it for each reply takes ten times as long: PyTorch's attention goes through the keys once
-for each token that asks.
+PyTorch's own attention would go through a prompt's keys once for each reply that reads them.
 """
 
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ def attend(
 
 
 def _together(each: Tensor, group: Readers) -> Tensor:
-    """(readers, groups, heads, size) to (prompts, groups, most * heads, size); else 0."""
+    """(readers, groups, heads, size) to (prompts, groups, most * heads, size), empty seats 0."""
     seated = each.new_zeros(len(group.prompts) * group.most, *each.shape[1:])
     seated[group.seats] = each
     return seated.unflatten(0, (-1, group.most)).transpose(1, 2).flatten(2, 3)

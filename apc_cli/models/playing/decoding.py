@@ -1,8 +1,9 @@
 """Many replies written at once: one captured step, replayed, with a new reply wherever one ends.
 
-The key-value slots (`models/playing/slots.py`) never move, so a step is one CUDA graph. A reply's
-randomness is its own: uniform numbers from the seed, the place of its query and its number, so that
-neither the batch size nor the replies beside it decide what is drawn (only how sums are rounded).
+The key-value slots (`models/playing/slots.py`) never move, so a step is one CUDA graph; on a CPU it
+is run as it is, for the replies that still go on. A reply's randomness is its own: uniform numbers
+from the seed, the place of its query and its number, so that neither the batch size nor the replies
+beside it decide what is drawn (only how sums are rounded).
 """
 
 from collections import Counter, deque
@@ -130,8 +131,7 @@ class DecodingLoop:
             self._seen[rows] = self._seen[rows].scatter(1, behind, drawn[:, None])
         written = written + live
         slots.written[rows] = written
-        going_on = live & (written < said.shape[1]) & (drawn[:, None] != self._ends).all(1)
-        slots.live[rows] = going_on
+        slots.live[rows] = live & (written < said.shape[1]) & (drawn[:, None] != self._ends).all(1)
 
     def _captured(self) -> Callable[[], None]:
         """The step as a CUDA graph; nothing is live yet, so running it changes nothing."""

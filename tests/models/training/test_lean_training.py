@@ -11,6 +11,7 @@ from trl.trainer.utils import add_fused_lm_head
 from apc_cli.models.adapters import add_lora
 from apc_cli.models.training import lean_training
 from apc_cli.models.training.lean_training import lean
+from apc_cli.models.training.swapping import swapped
 
 SMALL = {
     "vocab_size": 64,
@@ -89,9 +90,8 @@ def test_the_output_head_sees_labelled_tokens_alone(pairs):
             shapes.append(tuple(outputs.last_hidden_state.shape))
             return outputs
 
-        backbone.forward = seen
-        made.model(**batch(), fused_lm_head=True)
-        backbone.forward = ours
+        with swapped(backbone, "forward", seen):
+            made.model(**batch(), fused_lm_head=True)
     labelled = sum(len(chosen) + len(rejected) for _, chosen, rejected in PAIRS)
     assert shapes == [(1, labelled, SMALL["hidden_size"])]
 
