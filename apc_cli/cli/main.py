@@ -1,6 +1,5 @@
 """The application: its commands, and errors as text with an exit code."""
 
-import atexit
 import multiprocessing
 import os
 import signal
@@ -12,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from apc_cli.cli import building, measuring, using
+from apc_cli.cli.termination import Termination, is_interrupt
 from apc_cli.errors import ApcError
 
 
@@ -22,8 +22,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("interrupted; what was finished is kept", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(_report_interrupt()) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
@@ -68,14 +67,6 @@ def root(
     """Make and measure faithful role-play characters."""
 
 
-class _Terminated(SystemExit):
-    """A SIGTERM came."""
-
-
-def _terminate(number: int, frame: object) -> None:
-    raise _Terminated(128 + number)
-
-
 _QUIET_LIBRARIES = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -88,29 +79,44 @@ def main() -> None:
     """Runs the command line; a user's error is one line on stderr and an exit code."""
     for name, value in _QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
-    signal.signal(signal.SIGTERM, _terminate)
     if not os.environ.get("APC_DEBUG"):
         warnings.simplefilter("ignore")
     code = _run()
     # What is left is undone by handlers from whose midst nothing may be raised.
-    atexit.register(signal.signal, signal.SIGTERM, lambda *_: os._exit(code))
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
     sys.exit(code)
 
 
 def _run() -> int:
-    """The exit code of the command."""
-    try:
-        return app(standalone_mode=False) or 0
-    except typer.TyperException as error:
+    """The exit code of the command, or of the signal that ended it."""
+    with Termination() as termination:
+        try:
+            return app(standalone_mode=False) or 0
+        except BaseException as error:
+            if not termination.came and not is_interrupt(error):
+                return _report_error(error)
+    return _report_termination() if termination.came else _report_interrupt()
+
+
+def _report_termination() -> int:
+    if multiprocessing.parent_process() is None:
+        typer.echo("terminated; what was finished is kept", err=True)
+    return 143
+
+
+def _report_interrupt() -> int:
+    typer.echo("interrupted; what was finished is kept", err=True)
+    return 130
+
+
+def _report_error(error: BaseException) -> int:
+    """A user's error as one line; any other is raised."""
+    if isinstance(error, typer.TyperException):
         return _report_usage(error)
-    except _Terminated as end:
-        if multiprocessing.parent_process() is None:
-            typer.echo("terminated; what was finished is kept", err=True)
-        return int(end.code or 0)
-    except (ApcError, OSError) as error:
-        if os.environ.get("APC_DEBUG") or (isinstance(error, OSError) and not error.strerror):
-            raise
-        return _report_failure(error)
+    nameless = isinstance(error, OSError) and not error.strerror
+    if nameless or os.environ.get("APC_DEBUG") or not isinstance(error, ApcError | OSError):
+        raise error
+    return _report_failure(error)
 
 
 def _report_failure(error: ApcError | OSError) -> int:
