@@ -6,7 +6,7 @@ import sys
 import pytest
 
 SCRIPT = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 from apc_cli.cli import app, main
 
 def come(number):
@@ -35,6 +35,10 @@ def ignored():
     Gone()
     time.sleep(60)
 
+def waited_for():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    come(signal.SIGTERM)
+
 def replaced():
     try:
         come(signal.SIGTERM)
@@ -62,6 +66,7 @@ TERMINATED, INTERRUPTED = (143, "terminated"), (130, "interrupted")
         ("wrapped(signal.SIGINT)", *INTERRUPTED),
         ("ignored()", *TERMINATED),
         ("replaced()", *TERMINATED),
+        ("waited_for()", *TERMINATED),
     ],
 )
 def test_a_signal_has_its_code_and_its_line(where, code, word):

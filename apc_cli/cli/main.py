@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import sys
 import warnings
 from typing import Annotated, Any
@@ -11,7 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 from apc_cli.cli import building, measuring, using
-from apc_cli.cli.termination import Termination, is_interrupt
+from apc_cli.cli.termination import (
+    INTERRUPTED,
+    TERMINATED,
+    Termination,
+    is_interrupt,
+    leave_with,
+)
 from apc_cli.errors import ApcError
 
 
@@ -82,8 +87,7 @@ def main() -> None:
     if not os.environ.get("APC_DEBUG"):
         warnings.simplefilter("ignore")
     code = _run()
-    # What is left is undone by handlers from whose midst nothing may be raised.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+    leave_with(code)
     sys.exit(code)
 
 
@@ -101,12 +105,12 @@ def _run() -> int:
 def _report_termination() -> int:
     if multiprocessing.parent_process() is None:
         typer.echo("terminated; what was finished is kept", err=True)
-    return 143
+    return TERMINATED
 
 
 def _report_interrupt() -> int:
     typer.echo("interrupted; what was finished is kept", err=True)
-    return 130
+    return INTERRUPTED
 
 
 def _report_error(error: BaseException) -> int:

@@ -6,6 +6,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
+from apc_cli.cli.termination import TERMINATED
 from apc_cli.errors import ApcError, ConfigError
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 _GRACE = 5.0
 """Seconds that processes have to end by themselves once one of them has failed."""
-_TERMINATED = 143
 
 
 def launch(processes: int, device: str) -> int:
@@ -60,8 +60,8 @@ def _judged(team: Any, error: Exception) -> int:
     """The exit code of the process that told what is wrong; others failed for want of it."""
     ends = zip((process.exitcode for process in team.processes), team.error_files, strict=True)
     told = [code for code, trace in ends if code and code > 0 and not os.path.exists(trace)]
-    told = sorted(told, key=lambda code: code == _TERMINATED)
-    if told and told[0] != _TERMINATED:
+    told = sorted(told, key=lambda code: code == TERMINATED)
+    if told and told[0] != TERMINATED:
         return told[0]
     last = str(error).strip().splitlines()[-1]
     raise ApcError(f"training process failed: {last}", "APC_DEBUG=1 shows more") from error

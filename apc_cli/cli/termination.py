@@ -1,11 +1,17 @@
 """SIGTERM and Ctrl-C end a run, however deep in other libraries they arrive."""
 
 import contextlib
+import os
 import signal
 import sys
 
 _AGAIN = 2.0
 """Seconds after which a SIGTERM is raised again, in a run that has not ended."""
+
+_LEFT = 10.0
+"""Seconds that a run which a signal ended has to leave."""
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+"""Exit codes."""
 
 
 class Terminated(SystemExit):
@@ -39,7 +45,7 @@ class Termination(contextlib.AbstractContextManager["Termination"]):
             return
         self.came = True
         self._raise_again_after(_AGAIN)
-        raise Terminated(128 + signal.SIGTERM)
+        raise Terminated(TERMINATED)
 
     def _raise_again_after(self, seconds: float) -> None:
         if hasattr(signal, "setitimer") and (seconds or self.came):
@@ -50,6 +56,22 @@ class Termination(contextlib.AbstractContextManager["Termination"]):
         """A signal in a destructor is no fault of its: nothing is said."""
         if not issubclass(told.exc_type, Terminated):
             sys.__unraisablehook__(told)
+
+
+def leave_with(code: int) -> None:
+    """From here on a SIGTERM ends the process at once, and so does time after a signal.
+
+    What is left is undone by handlers from whose midst nothing may be raised; a thread that was
+    just being started when the signal came may wait for ever for work.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        os._exit(code)
+
+    signal.signal(signal.SIGTERM, leave)
+    if hasattr(signal, "setitimer") and code in (INTERRUPTED, TERMINATED):
+        signal.signal(signal.SIGALRM, leave)
+        signal.setitimer(signal.ITIMER_REAL, _LEFT)
 
 
 def is_interrupt(error: BaseException | None) -> bool:
