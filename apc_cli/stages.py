@@ -72,7 +72,7 @@ def stages_for(config: Configuration) -> list[Stage]:
               ("relevance.jsonl", "nli.jsonl"),
               (*_WHO, *_TEACHER, *label_keys, "teacher.other_queries", "teacher.other_replies")),
         Stage("train-discriminators", ("relevance.jsonl", "nli.jsonl", *base_reads),
-              ("discriminators",),
+              ("discriminators", "discriminators.json"),
               ("character", "seed", *(f"discriminators.{key}" for key in (
                   "base_relevance", "base_nli", "relevance_epochs", "nli_epochs",
                   "learning_rate", "batch_size", "test_share")))),

@@ -2,6 +2,8 @@
 
     python bench/train_judges.py --pair evaluator --kind nli
     python bench/train_judges.py --pair evaluator --kind nli --order 1 --out /tmp/run1
+    python bench/train_judges.py --pair evaluator --kind nli --out /tmp/some --generated 0 \
+        --recitals 0 --corpus 2000        # what two thousand written replies alone are worth
 
 The two pairs share nothing but their base models: each has its own half of the generator's
 attribute kinds, its own half of the personas in data/corpus/, and its own seeds. A tenth of the
@@ -24,8 +26,7 @@ from apc_cli.models.judging.discriminator import Discriminator
 from apc_cli.models.judging.discriminator_training import (
     FitSettings,
     LabelledPrompt,
-    best_temperature,
-    confidence_for,
+    calibration,
     fit,
     predict,
     rescaled,
@@ -50,7 +51,7 @@ USUAL = {
 BESIDE = 0.5
 """What a statement counts that is neither asked about nor settled by the reply."""
 _SETTINGS = (
-    *("personas", "generated", "recitals", "others", "epochs"),
+    *("personas", "generated", "corpus", "recitals", "others", "epochs"),
     *("rank", "learning_rate", "batch_size", "order", "start"),
 )
 
@@ -146,6 +147,8 @@ def train(options: argparse.Namespace) -> None:
     random.Random(seed).shuffle(generated)
     generated = generated[: options.generated]
     prose = examples_of(kind, written, options.others, seed)
+    if options.corpus is not None:
+        prose = random.Random(seed).sample(prose, options.corpus)
     told = [recitals(persona, options.recitals, seed) for persona in written]
     recited = examples_of(kind, told, options.others, seed)
     judge = _start(options, seed)
@@ -203,17 +206,15 @@ def finish(
     validation = examples_of(kind, held_out, 3, 0)
     targets, probabilities = predict(shipped, validation)
     central = np.concatenate([e.weights == 1 for e in validation])
-    temperature = best_temperature(targets[central], probabilities[central])
+    temperature, sure_from = calibration(targets[central], probabilities[central])
     probabilities = rescaled(probabilities, temperature)
-    sure_from = confidence_for(targets[central], probabilities[central])
     judge.calibrated(temperature, sure_from).save(folder, dtype=torch.float16)
     card = {"base": BASE, "pair": options.pair, "kind": kind} | facts
     card |= {
         "held_out_personas": [p.character for p in held_out],
         "temperature": temperature,
-        "held_out": agreement(
-            targets[central], probabilities[central], judge.description.sure_from
-        ).row(),
+        "sure_from": sure_from,
+        "held_out": agreement(targets[central], probabilities[central], sure_from).row(),
         "torch": torch.__version__,
     }
     if not central.all():
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--out", default="apc_cli/judges")
     parser.add_argument("--personas", type=int, default=1500)
     parser.add_argument("--generated", type=int, help="generated prompts used")
+    parser.add_argument("--corpus", type=int, help="corpus prompts used, instead of all")
     parser.add_argument("--recitals", type=int, help="reciting replies a corpus persona (nli)")
     parser.add_argument("--others", type=int, help="further statements a prompt")
     parser.add_argument("--epochs", type=float, default=3)

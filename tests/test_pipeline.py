@@ -182,7 +182,15 @@ def test_own_discriminators_are_trained_and_used(project, apc, models):
     for shown in ("macro-F1", "nli, trained", "nli, word overlap", "labelled (down)"):
         assert shown in err
     assert "no better than word overlap" in err, "a random encoder beats no baseline"
-    assert "no other character" in err and "sure of" in err
+    assert "no labelled data of other characters" in err and "sure of" in err
+    stored = json.loads((project / "workspace/Mara/discriminators.json").read_text())
+    held_out = stored["nli"]["held out"]
+    assert f"{held_out['accuracy']:.3f}" in err and stored["nli"]["baselines"]["word overlap"]
+    code, _, again = apc("train-discriminators", *OFFLINE, *own)
+    assert code == 0 and "nothing to do" in again
+    shown = "Labelled data"
+    tables, as_before = (text[text.index(shown) : text.rindex("sure of")] for text in (err, again))
+    assert tables == as_before, "what was measured is shown again"
     code, _, err = apc("build-dpo", *OFFLINE, *own)
     assert code == 0, err
     folder = project / "workspace" / "Mara"
@@ -195,6 +203,8 @@ def test_own_discriminators_are_trained_and_used(project, apc, models):
     (project / "workspace/Nora/manifest.json").write_text(json.dumps(nora))
     code, _, err = apc("train-discriminators", *OFFLINE, *own, "--force")
     assert code == 0 and "other characters" in err, err
+    assert "nli on others: labelled (down)" in err
+    assert "warning: on other characters the nli discriminator is no better than word" in err
 
 
 def test_a_second_process_is_told_who_works(project, apc):

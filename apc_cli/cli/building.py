@@ -54,11 +54,7 @@ def stage_command(stage: str) -> Callable[..., None]:
     ) -> None:
         settings = limited(settings, max_cost, max_requests)
         shop = workshop(character, config, profile, workspace, settings)
-        figures = build(shop, stage, (*_BEFORE.get(stage, ()), stage) if force else (), dry_run)
-        if figures and stage == "train-discriminators":
-            from apc_cli.commands.building import show_discriminators
-
-            show_discriminators(shop, console(), figures)
+        build(shop, stage, (*_BEFORE.get(stage, ()), stage) if force else (), dry_run)
         check_failed(shop)
 
     return command

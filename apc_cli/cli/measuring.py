@@ -169,9 +169,9 @@ def check_judge(
 
     from apc_cli.commands.checking import check_judges
     from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
+    from apc_cli.reports.agreement import baseline_lines
     from apc_cli.reports.console import (
         agreement_table,
-        baseline_lines,
         confusion_table,
         reliability_table,
         sure_line,

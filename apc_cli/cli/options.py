@@ -100,13 +100,11 @@ def check_failed(shop: "Workshop") -> None:
         raise typer.Exit(3)
 
 
-def build(
-    shop: "Workshop", target: str, force: Collection[str], dry_run: bool
-) -> dict[str, Any] | None:
+def build(shop: "Workshop", target: str, force: Collection[str], dry_run: bool) -> None:
     """Builds a stage and what it needs; `force` names stages to repeat."""
     from apc_cli.commands.building import build
 
-    return build(shop, console(), target, force=force, dry_run=dry_run)
+    build(shop, console(), target, force=force, dry_run=dry_run)
 
 
 def console() -> Any:

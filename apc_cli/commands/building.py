@@ -3,7 +3,6 @@
 import json
 from collections.abc import Collection
 from functools import partial
-from typing import Any
 
 from rich.console import Console
 
@@ -30,8 +29,8 @@ from apc_cli.workshop import Workshop, require
 
 def build(
     shop: Workshop, console: Console, target: str, *, force: Collection[str], dry_run: bool
-) -> dict[str, Any] | None:
-    """Prints the plan, runs it, returns the target's figures; `force` names stages to repeat.
+) -> None:
+    """Prints the plan, runs it, shows what was made; `force` names stages to repeat.
 
     Of a stage with rounds, all are repeated.
 
@@ -52,31 +51,31 @@ def build(
     force = [name for name in pipeline.stages if name.partition(ROUND)[0] in force]
     planned = pipeline.plan(target, force=force)
     _announce(shop, target, planned)
+    if not planned and target == "train-discriminators":
+        show_discriminators(shop, console)
     if dry_run or not planned:
-        return None
+        return
     stages = [plan.stage.name for plan in planned]
     check_backend(shop.character, stages)
     check_sharding(shop.character, stages, ranks.count())
     preflight(shop, stages)
-    figures = None
     with shop.workspace.lock():
         for stage, summary, seconds in pipeline.run(target, partial(run_stage, shop), force=force):
             tidy(shop, stage)
             _tell(shop, console, stage, summary, seconds)
-            figures = summary.figures if stage.name == target else figures
-    return figures
 
 
-def show_discriminators(shop: Workshop, console: Console, figures: dict[str, Any]) -> None:
+def show_discriminators(shop: Workshop, console: Console) -> None:
     """The labels that the discriminators were trained on, and how well they agree with them."""
-    console.print(label_table(figures["labels"]))
-    judged = {kind: figures[kind] for kind in ("relevance", "nli")}
-    for made in discriminator_tables(judged):
+    report = json.loads(shop.workspace.path("discriminators.json").read_text(encoding="utf-8"))
+    console.print(label_table(report.pop("labels")))
+    for made in discriminator_tables(report):
         console.print(made)
     for kind, labels in (("relevance", RELEVANCE_LABELS), ("nli", NLI_LABELS)):
-        if report := figures[kind].get("held out"):
-            console.print(confusion_table(kind, report, labels))
-            shop.progress.say(sure_line(kind, report))
+        for on in ("", " on others"):
+            if found := report[kind][f"held out{on}"]:
+                console.print(confusion_table(f"{kind}{on}", found, labels))
+                shop.progress.say(sure_line(f"{kind}{on}", found))
 
 
 def show_evaluation(shop: Workshop, console: Console) -> None:
@@ -117,6 +116,8 @@ def _tell(shop: Workshop, console: Console, stage: Stage, summary: Summary, seco
     say(f"{stage.name}: {summary.kept} kept{lost} → {where} ({seconds:.0f} s)")
     if summary.cost:
         say(f"  asked: {cost_line(summary.cost)}")
+    if stage.name == "train-discriminators":
+        show_discriminators(shop, console)
     if stage.name.startswith("build-dpo"):
         rows = pair_rows(summary.figures)
         console.print(table(f"Preference pairs ({stage.name})", ["", ""], rows))

@@ -1,6 +1,6 @@
 """How well a judge agrees with labels: is it right, does it know when it is not, does it rank?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -73,6 +73,24 @@ def agreement(
         sure_share=float(sure.mean()),
         sure_accuracy=float((true == given)[sure].mean()) if sure.any() else None,
     )
+
+
+def is_better(judge: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a judge's figures beat another's on the same rows, in accuracy and in macro-F1.
+
+    Where one label is frequent, guessing it is accurate; where all are alike, macro-F1 is noisier.
+    """
+    return judge["accuracy"] > other["accuracy"] and judge["macro_f1"] > other["macro_f1"]
+
+
+def baseline_lines(kind: str, report: Mapping[str, Any]) -> Iterator[str]:
+    """A warning for each baseline that a judge is not better than."""
+    for name, found in report.items():
+        if name not in ("judge", "beats_baselines") and not is_better(report["judge"], found):
+            yield (
+                f"warning: the {kind} judge is no better than {name} on these rows: "
+                "do not trust it there"
+            )
 
 
 def reliability(

@@ -205,17 +205,6 @@ def agreement_table(report: Mapping[str, Any]) -> Table:
     return table("Agreement with the labels", ["", *_FIGURES], rows)
 
 
-def baseline_lines(kind: str, report: Mapping[str, Any]) -> Iterator[str]:
-    """A warning for each baseline that is as often right as the judge."""
-    for name, found in report.items():
-        if name not in ("judge", "beats_baselines"):
-            if report["judge"]["accuracy"] <= found["accuracy"]:
-                yield (
-                    f"warning: the {kind} judge is no more often right than {name} on these rows: "
-                    "do not trust it there"
-                )
-
-
 def reliability_table(kind: str, report: Mapping[str, Any]) -> Table:
     """How often a judge is right, by how sure it says it is: equal bars are a calibrated judge."""
     rows = [

@@ -9,9 +9,14 @@ import numpy as np
 
 from apc_cli.errors import DataError
 from apc_cli.files.row_files import Placed
-from apc_cli.models.judging.baselines import Pair, guesses, installed_embedder
+from apc_cli.models.judging.baselines import (
+    Known,
+    Pair,
+    cross_validated_guesses,
+    installed_embedder,
+)
 from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
-from apc_cli.reports.agreement import agreement, ordered_pairs
+from apc_cli.reports.agreement import agreement, is_better, ordered_pairs
 
 if TYPE_CHECKING:
     from apc_cli.models.judging.embedder import Embedder
@@ -162,11 +167,10 @@ def _compared(
     targets = np.eye(len(names))[truth]
     characters = [row.character for row in rows]
     pairs = [Pair(row.character, row.statement, t) for row, t in zip(rows, texts, strict=True)]
-    guessed = guesses(pairs, truth, characters, len(names), embedder)
+    guessed = cross_validated_guesses(Known(pairs, truth), characters, len(names), embedder)
     result: dict[str, Any] = {"judge": agreement(targets, found, sure_from).row()}
     result |= {name: agreement(targets, values).row() for name, values in guessed.items()}
-    best = max(result[name]["accuracy"] for name in guessed)
-    result["beats_baselines"] = result["judge"]["accuracy"] > best
+    result["beats_baselines"] = all(is_better(result["judge"], result[name]) for name in guessed)
     return result
 
 

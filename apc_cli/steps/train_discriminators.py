@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from apc_cli.config import Discriminators
-from apc_cli.models.judging.baselines import Pair, guesses, installed_embedder
+from apc_cli.models.judging.baselines import Known, Pair, guesses, installed_embedder
 from apc_cli.models.judging.discriminator import METADATA, Discriminator
 from apc_cli.models.judging.discriminator_training import (
     FitSettings,
     LabelledPrompt,
-    best_temperature,
-    confidence_for,
+    calibration,
     fit,
     predict,
-    rescaled,
 )
 from apc_cli.models.references import expanded
 from apc_cli.prompts import nli_prompt, relevance_prompt
@@ -27,7 +25,7 @@ from apc_cli.records import (
     RelevanceExample,
     Summary,
 )
-from apc_cli.reports.agreement import agreement
+from apc_cli.reports.agreement import agreement, is_better
 from apc_cli.reports.labels import label_report
 from apc_cli.splits import hold_out_statements
 
@@ -59,10 +57,10 @@ def run(
     workspace: "Workspace",
     progress: "Progress",
 ) -> Summary:
-    """Writes discriminators/{relevance,nli}; returns held-out figures before and after training.
+    """Writes discriminators/{relevance,nli}, and discriminators.json: figures before and after.
 
-    Held out are statements of the character itself, and all rows of `others`, who play no part in
-    the training.
+    Measured on statements of the character that were held out, and on rows of `others`, who play no
+    part in the training.
     """
     plan = (
         (
@@ -85,13 +83,15 @@ def run(
             prompts.append([prompt for made in unseen for prompt in made])
             fitting = FitSettings(epochs, settings.learning_rate, settings.batch_size, seed=seed)
             judge, found = _fit_and_measure(judge, prompts, fitting, kind, progress)
-            found["baselines"] = _baselines([(own.character, parts[-1])], labels, embedder)
-            found["baselines on others"] = _baselines(strangers, labels, embedder)
-            _warn(kind, found, progress)
+            known = [(own.character, parts[0])]
+            for on, tests in zip(_ON, ([(own.character, parts[-1])], strangers), strict=True):
+                found[f"baselines{on}"] = _baselines(known, tests, labels, embedder)
+                _warn(kind, on, found, progress)
             judge.save(directory / kind)
             figures[kind] = found
     figures["labels"] = label_report(own.relevance, own.nli)
-    return Summary(len(own.relevance) + len(own.nli), figures=figures)
+    workspace.write_json("discriminators.json", figures)
+    return Summary(len(own.relevance) + len(own.nli))
 
 
 def _start(base: str, labels: tuple[str, ...], device: str, seed: int) -> Discriminator:
@@ -149,23 +149,25 @@ def _prompts(character: str, style: "InputStyle", rows: Sequence[Example]) -> li
 
 
 def _baselines(
+    known: Sequence[tuple[str, Sequence[Example]]],
     tests: Sequence[tuple[str, Sequence[Example]]],
     labels: Sequence[str],
     embedder: "Embedder | None",
 ) -> dict[str, dict[str, Any]]:
-    """What can be had without a judge on (character, rows); a guess is from other statements.
-
-    Nothing where there is only one statement.
-    """
-    rows = [(character, row) for character, rows in tests for row in rows]
-    statements = [row.statement for _, row in rows]
-    if len(set(statements)) < 2:
+    """What can be had without a judge from the same (character, rows); nothing without tests."""
+    (learnt, targets), (asked, truth) = _pairs(known), _pairs(tests)
+    if not asked:
         return {}
-    texts = [row.response if isinstance(row, NliExample) else row.query for _, row in rows]
-    pairs = [Pair(who, row.statement, t) for (who, row), t in zip(rows, texts, strict=True)]
-    targets = np.array([row.probabilities for _, row in rows])
-    guessed = guesses(pairs, targets.argmax(1), statements, len(labels), embedder)
-    return {name: agreement(targets, values).row() for name, values in guessed.items()}
+    guessed = guesses(Known(learnt, targets.argmax(1)), asked, len(labels), embedder)
+    return {name: agreement(truth, values).row() for name, values in guessed.items()}
+
+
+def _pairs(rows: Sequence[tuple[str, Sequence[Example]]]) -> tuple[list[Pair], np.ndarray]:
+    """What a baseline compares, and the target probabilities: (rows, labels)."""
+    found = [(character, row) for character, examples in rows for row in examples]
+    texts = [row.response if isinstance(row, NliExample) else row.query for _, row in found]
+    pairs = [Pair(who, row.statement, t) for (who, row), t in zip(found, texts, strict=True)]
+    return pairs, np.array([row.probabilities for _, row in found])
 
 
 def _fit_and_measure(
@@ -176,18 +178,15 @@ def _fit_and_measure(
     progress: "Progress",
 ) -> tuple[Discriminator, dict[str, Any]]:
     """Fits to the first of four parts, calibrates on the second, measures on the others."""
-    train, calibration, *tests = parts
+    train, kept, *tests = parts
     figures: dict[str, Any] = {"training prompts": len(train)}
     figures |= {f"before{on}": _measured(judge, test) for on, test in zip(_ON, tests, strict=True)}
-    judge = judge.calibrated(1.0)
+    before, judge = judge.description, judge.calibrated(1.0)
     steps = -(-round(settings.epochs * len(train)) // settings.batch_size)
     with progress.task(f"Training the {kind} discriminator", steps) as task:
         fit(judge, train, settings, lambda *at: task.advance(1, f"loss {at[2]:.3f}"))
-    if calibration:
-        targets, found = predict(judge, calibration)
-        temperature = best_temperature(targets, found)
-        sure_from = confidence_for(targets, rescaled(found, temperature))
-        judge = judge.calibrated(temperature, sure_from)
+    level = (before.temperature, before.sure_from)
+    judge = judge.calibrated(*(calibration(*predict(judge, kept), level) if kept else level))
     figures["temperature"] = judge.description.temperature
     figures |= {f"held out{on}": _measured(judge, t) for on, t in zip(_ON, tests, strict=True)}
     return judge, figures
@@ -204,25 +203,26 @@ def _measured(judge: Discriminator, test: Sequence[LabelledPrompt]) -> dict[str,
     return agreement(*predict(judge, test), judge.description.sure_from).row()
 
 
-def _warn(kind: str, figures: dict[str, Any], progress: "Progress") -> None:
-    trained, unseen = figures["held out"], figures["held out on others"]
-    if unseen is None:
-        progress.say(f"{kind}: no other character here has labelled data to be measured on")
-    elif unseen["accuracy"] < figures["before on others"]["accuracy"]:
+def _warn(kind: str, on: str, figures: dict[str, Any], progress: "Progress") -> None:
+    """Says where the discriminator is not to be trusted."""
+    where = "other characters" if on else "held-out statements"
+    trained, before = figures[f"held out{on}"], figures[f"before{on}"]
+    if trained is None:
+        progress.say(f"{kind}: no labelled data of {where} to be measured on")
+        return
+    if not on and trained["macro_f1"] <= before["macro_f1"]:
         progress.say(
-            f"warning: on other characters the {kind} discriminator is worse than before training: "
+            f"warning: on {where} the {kind} discriminator is no better than it was before "
+            "training: use discriminators.source: pretrained, or more data"
+        )
+    if on and trained["accuracy"] < before["accuracy"]:
+        progress.say(
+            f"warning: on {where} the {kind} discriminator is worse than before training: "
             "use it for this character alone"
         )
-    if trained is None:
-        return
-    if trained["macro_f1"] <= figures["before"]["macro_f1"]:
-        progress.say(
-            f"warning: on held-out statements the {kind} discriminator is no better than it "
-            "was before training: use discriminators.source: pretrained, or more data"
-        )
-    for name, found in figures["baselines"].items():
-        if trained["accuracy"] <= found["accuracy"]:
+    for name, found in figures[f"baselines{on}"].items():
+        if not is_better(trained, found):
             progress.say(
-                f"warning: on held-out statements the {kind} discriminator is no better than "
-                f"{name}: do not trust it, give it more data"
+                f"warning: on {where} the {kind} discriminator is no better than {name}: "
+                "do not trust it there, give it more data"
             )

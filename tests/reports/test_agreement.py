@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from apc_cli.reports.agreement import agreement, ordered_pairs
+from apc_cli.reports.agreement import agreement, baseline_lines, is_better, ordered_pairs
 
 
 def test_calibration_worked_by_hand():
@@ -34,6 +34,16 @@ def test_sure_verdicts_worked_by_hand():
     # 0.9 (right), 0.85 (wrong) and 0.7 (right) are sure; 0.6 is not
     assert report.sure_share == 0.75 and report.sure_accuracy == pytest.approx(2 / 3)
     assert agreement(np.eye(2)[[0]], np.array([[0.5, 0.5]]), sure_from=0.7).sure_accuracy is None
+
+
+def test_better_is_in_both_figures():
+    judge = {"accuracy": 0.7, "macro_f1": 0.6}
+    assert is_better(judge, {"accuracy": 0.6, "macro_f1": 0.5})
+    assert not is_better(judge, {"accuracy": 0.7, "macro_f1": 0.5})
+    assert not is_better(judge, {"accuracy": 0.6, "macro_f1": 0.65})
+    report = {"judge": judge, "a": judge, "b": {"accuracy": 0.6, "macro_f1": 0.5}}
+    [line] = baseline_lines("nli", report | {"beats_baselines": False})
+    assert line.startswith("warning: the nli judge is no better than a on these rows")
 
 
 def test_a_label_that_never_occurs_has_no_area():

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from apc_cli.reports.console import (
     ConsoleProgress,
-    baseline_lines,
     confusion_table,
     discriminator_tables,
     evaluation_table,
@@ -53,12 +52,6 @@ def test_evaluation_table_shows_each_system_that_there_is():
     assert "+1.250" in text and "-2.500" in text and "+1.000 … +1.500" in text
     assert "25%" in text and "12 queries, judged by the evaluator pair" in text
     assert "base model" in rendered(evaluation_table(report | {"base": SYSTEM}))
-
-
-def test_only_baselines_that_are_as_good_are_warned_of():
-    report = {"judge": {"accuracy": 0.7}, "a": {"accuracy": 0.7}, "b": {"accuracy": 0.6}}
-    [line] = baseline_lines("nli", report | {"beats_baselines": False})
-    assert line.startswith("warning: the nli judge is no more often right than a on these rows")
 
 
 def test_evaluation_table_names_an_llm_that_judged():

@@ -13,7 +13,6 @@ from quiet import Quiet
 
 from apc_cli.errors import DataError
 from apc_cli.files.row_files import opened
-from apc_cli.models.judging.baselines import Pair, cross_validated, word_overlap
 from apc_cli.models.judging.scorer import Scorer
 from apc_cli.records import NLI_LABELS
 from apc_cli.steps.check_judge import read_rows, run
@@ -128,25 +127,6 @@ def test_csv_and_parquet_say_what_json_lines_say(tmp_path):
         read_rows(file.rows("hint"), "f")
 
 
-def test_word_overlap_worked_by_hand():
-    # without the name: "is a baker" → "a" and "baker" are there, "is" is not
-    pairs = [Pair("Mara", "Mara is a baker.", "A baker? Me, Mara?"), Pair("M", "M.", "x")]
-    assert word_overlap(pairs).tolist() == [[pytest.approx(2 / 3)], [0.0]]
-
-
-def test_baselines_never_see_the_character_they_judge():
-    """One character's labels are turned round: a model that saw them would be right there."""
-    features = np.tile([[0.0], [1.0]], (20, 1))
-    labels = np.tile([0, 1], 20)
-    groups = np.repeat(["a", "b", "c", "d"], 10)
-    labels[groups == "d"] = 1 - labels[groups == "d"]
-    given = cross_validated(features, labels, groups.tolist(), 2).argmax(1)
-    assert (given == labels)[groups == "a"].all()
-    assert not (given == labels)[groups == "d"].any()
-    alone = cross_validated(features[:4], labels[:4], ["a"] * 4, 3)
-    assert alone.tolist() == [[0.5, 0.5, 0.0]] * 4
-
-
 def test_the_command_prints_a_table_and_json(project, apc):
     (project / "gold.jsonl").write_text(json.dumps(row()) + "\n" + json.dumps(row(nli="neutral")))
     code, out, err = apc("check-judge", "gold.jsonl", "--character", "Mara", "--profile", "offline")
@@ -157,7 +137,7 @@ def test_the_command_prints_a_table_and_json(project, apc):
     assert "Agreement with the labels" in err and "nli, word overlap" in err
     assert "nli: labelled (down) and found (across)" in err
     assert not report["nli"]["beats_baselines"]
-    assert "warning: the nli judge is no more often right than word overlap" in err
+    assert "warning: the nli judge is no better than word overlap" in err
     lines = (project / "gold.jsonl").read_bytes()
     (project / "packed").write_bytes(gzip.compress(lines))
     code, again, err = apc("check-judge", "packed", "--character", "Mara", "--profile", "offline")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from apc_cli.errors import ConfigError
 from apc_cli.models.judging.embedder import Embedder
@@ -29,22 +31,37 @@ class Pair(NamedTuple):
     text: str
 
 
-def guesses(
-    pairs: Sequence[Pair],
-    labels: np.ndarray,
-    groups: Sequence[str],
-    classes: int,
-    embedder: Embedder | None,
+class Known(NamedTuple):
+    """Pairs whose labels a baseline may learn from, and the number of each one's label."""
+
+    pairs: Sequence[Pair]
+    labels: np.ndarray
+
+
+def cross_validated_guesses(
+    known: Known, groups: Sequence[str], classes: int, embedder: Embedder | None
 ) -> dict[str, np.ndarray]:
     """(pairs, classes) by each baseline; what guesses a row was fitted to the other groups' rows.
 
     Without an embedder, by word overlap alone.
     """
-    features = {"word overlap": word_overlap(pairs)}
-    if embedder:
-        features["embedding cosine"] = embedding_cosine(pairs, embedder)
     return {
-        name: cross_validated(values, labels, groups, classes) for name, values in features.items()
+        name: cross_validated(values, known.labels, groups, classes)
+        for name, values in _features(known.pairs, embedder).items()
+    }
+
+
+def guesses(
+    known: Known, pairs: Sequence[Pair], classes: int, embedder: Embedder | None
+) -> dict[str, np.ndarray]:
+    """(pairs, classes) by each baseline, fitted to what is known.
+
+    Without an embedder, by word overlap alone.
+    """
+    learnt = _features(known.pairs, embedder)
+    return {
+        name: _fitted(learnt[name], known.labels, values, classes)
+        for name, values in _features(pairs, embedder).items()
     }
 
 
@@ -63,11 +80,10 @@ def word_overlap(pairs: Sequence[Pair]) -> np.ndarray:
 
 
 def embedding_cosine(pairs: Sequence[Pair], embedder: Embedder) -> np.ndarray:
-    """(pairs, 2): the cosine of the statement with the text, and the word overlap."""
+    """(pairs, 1): the cosine of the statement with the text."""
     texts = list(dict.fromkeys([t for pair in pairs for t in (pair.statement, pair.text)]))
     vectors = dict(zip(texts, embedder.embed(texts), strict=True))
-    cosines = [[float(vectors[pair.statement] @ vectors[pair.text])] for pair in pairs]
-    return np.hstack([np.array(cosines, float), word_overlap(pairs)])
+    return np.array([[float(vectors[pair.statement] @ vectors[pair.text])] for pair in pairs])
 
 
 def cross_validated(
@@ -75,7 +91,7 @@ def cross_validated(
 ) -> np.ndarray:
     """(rows, classes): each row's probabilities by a model fitted to the other groups.
 
-    Where the other groups have fewer than two labels to tell apart, the share of each label.
+    With one group alone, the share of each label.
     """
     found = np.zeros((len(labels), classes))
     number = len(set(groups))
@@ -83,12 +99,31 @@ def cross_validated(
         found[:] = _shares(labels, classes)
         return found
     for rest, fold in GroupKFold(min(_FOLDS, number)).split(features, labels, groups):
-        known = np.unique(labels[rest])
-        if len(known) < 2:
-            found[fold] = _shares(labels[rest], classes)
-        else:
-            model = LogisticRegression(max_iter=1000).fit(features[rest], labels[rest])
-            found[np.ix_(fold, known)] = model.predict_proba(features[fold])
+        found[fold] = _fitted(features[rest], labels[rest], features[fold], classes)
+    return found
+
+
+def _features(pairs: Sequence[Pair], embedder: Embedder | None) -> dict[str, np.ndarray]:
+    features = {"word overlap": word_overlap(pairs)}
+    if embedder:
+        features["embedding cosine"] = embedding_cosine(pairs, embedder)
+    return features
+
+
+def _fitted(
+    known: np.ndarray, labels: np.ndarray, features: np.ndarray, classes: int
+) -> np.ndarray:
+    """(rows of `features`, classes) by a model of what is known.
+
+    Where that has fewer than two labels to tell apart, the share of each label.
+    """
+    found = np.zeros((len(features), classes))
+    there = np.unique(labels)
+    if len(there) < 2:
+        found[:] = _shares(labels, classes)
+    else:  # scaled, so that the penalty is as small for cosines as it is for shares of words
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        found[:, there] = model.fit(known, labels).predict_proba(features)
     return found
 
 

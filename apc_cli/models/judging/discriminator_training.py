@@ -90,6 +90,21 @@ def predict(
     return np.concatenate([example.targets for example in examples]), np.concatenate(found)
 
 
+def calibration(
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    before: tuple[float, float] = (1.0, SURE_FROM),
+) -> tuple[float, float]:
+    """(temperature, sure_from) by rows (rows, labels) that a judge of temperature 1 did not see.
+
+    As `before` with fewer than 100 rows, which tell too little.
+    """
+    if len(targets) < _FEWEST_ROWS:
+        return before
+    temperature = best_temperature(targets, probabilities)
+    return temperature, confidence_for(targets, rescaled(probabilities, temperature))
+
+
 def best_temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
     """The temperature that minimises cross entropy on held-out rows, between 0.2 and 5."""
     logits = np.log(np.clip(probabilities, 1e-9, 1))
@@ -106,10 +121,8 @@ def best_temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:
 def confidence_for(targets: np.ndarray, probabilities: np.ndarray, right: float = 0.95) -> float:
     """The lowest confidence from which on that share of held-out rows is right: (rows, labels).
 
-    SURE_FROM with too few rows to tell; 1 when not even the surest verdicts are right so often.
+    1 when not even the surest verdicts are right so often.
     """
-    if len(targets) < _FEWEST_ROWS:
-        return SURE_FROM
     confidence, correct = probabilities.max(1), targets.argmax(1) == probabilities.argmax(1)
     enough = [
         level

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from apc_cli.models.judging.discriminator_training import confidence_for
+from apc_cli.models.judging.discriminator_training import calibration, confidence_for
 from apc_cli.records import SURE_FROM
 
 
@@ -26,5 +26,8 @@ def test_nothing_is_sure_where_too_little_is_right():
     assert confidence_for(*rows((0.99, 200, 150))) == 1
 
 
-def test_few_rows_tell_nothing():
-    assert confidence_for(*rows((0.99, 20, 20))) == SURE_FROM
+def test_few_rows_leave_a_calibration_as_it_was():
+    assert calibration(*rows((0.99, 99, 40))) == (1, SURE_FROM)
+    assert calibration(*rows((0.99, 99, 40)), (1.7, 0.6)) == (1.7, 0.6)
+    temperature, sure_from = calibration(*rows((0.99, 75, 75), (0.99, 25, 0)), (1.7, 0.6))
+    assert temperature > 3 and sure_from == 1, "three in four are right, however sure they are"
