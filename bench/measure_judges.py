@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--judges", default="apc_cli/judges", help="directory of PAIR/KIND")
     parser.add_argument("--pair", choices=PAIRS, help="one pair alone")
     options = parser.parse_args()
-    personas = corpus(held_back=True)
+    personas = corpus("measuring")
     print(f"{len(personas)} personas")
     for kind, labels in LABELS.items():
         examples = examples_of(kind, personas, 3, 0)

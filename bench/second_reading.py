@@ -1,8 +1,11 @@
 """Helps a second reader label the corpus without seeing the author's labels.
 
-python bench/second_reading.py blind data/corpus/A1.yaml    # what the reader is shown
-python bench/second_reading.py check data/corpus/A1.yaml    # is data/readings/A1.yaml complete?
-python bench/second_reading.py agree                        # agreement over all files
+python bench/second_reading.py blind data/corpus/A1.yaml             # what the reader is shown
+python bench/second_reading.py adopt data/corpus/A1.yaml A1.yaml     # writes data/readings/A1.yaml
+python bench/second_reading.py agree                                 # agreement over all files
+
+The answers that `adopt` takes (a file of any name) have the shape of a file of data/readings/, the
+replies in the order that `blind` shows. Answers that do not fit are refused, and nothing changes.
 """
 
 import argparse

