@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS
+from apc_cli.records import NLI_LABELS, RELEVANCE_LABELS, SURE_FROM
 
 ROOT = Path(__file__).parent.parent
 SMALL = {
@@ -145,4 +145,9 @@ def test_shipped_judges_read_english_only_and_are_small(pair, kind, labels):
     folder = ROOT / "apc_cli/judges" / pair / kind
     described = json.loads((folder / "judge.json").read_text())
     assert tuple(described["labels"]) == labels and described["languages"] == ["en"]
-    assert sum(f.stat().st_size for f in folder.rglob("*")) < 12e6
+    assert SURE_FROM != described["sure_from"] > 0.5, "fitted to held-out personas"
+
+
+def test_the_shipped_judges_are_small_together():
+    files = [f for f in (ROOT / "apc_cli/judges").rglob("*") if f.is_file()]
+    assert sum(f.stat().st_size for f in files) < 24e6
