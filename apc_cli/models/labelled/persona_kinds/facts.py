@@ -13,6 +13,7 @@ from apc_cli.models.labelled.persona_kinds import (
     capitalised,
     fill,
     load_frames,
+    mentioned,
 )
 
 # Where a vague phrase does not fit its sentence: "on a a certain weekday", "my some trade".
@@ -70,7 +71,7 @@ class Phrases:
             return self._entailed(asked.fact, polar, loose)
         if label == "contradicted":
             return self._contradicted(asked.fact, polar, loose)
-        return self._neutral(asked.fact, polar)
+        return self._neutral(asked, polar)
 
     def _entailed(self, fact: Fact, polar: Polar | None, loose: bool) -> str:
         if polar and polar.yes and self.rng.random() < 0.6:
@@ -83,7 +84,7 @@ class Phrases:
     def _contradicted(self, fact: Fact, polar: Polar | None, loose: bool) -> str:
         if polar and self.rng.random() < 0.6:
             return fact.say(self.rng.choice(polar.no))
-        slots = fact.kind.key_slots()
+        slots = fact.kind.exclusive_slots()
         chance = self.rng.random()
         if chance < 0.08:
             line = self.rng.choice(_usable(fact.kind.yes, loose=False))
@@ -98,10 +99,13 @@ class Phrases:
         text = fact.say(self.rng.choice(lines))
         return self.pick("keeps").format(text) if self.rng.random() < 0.25 else text
 
-    def _neutral(self, fact: Fact, polar: Polar | None) -> str:
+    def _neutral(self, asked: Asked, polar: Polar | None) -> str:
+        fact = asked.fact
         if polar and polar.other and self.rng.random() < 0.5:
             return fact.say(self.rng.choice(polar.other))
         line = self.rng.choice(_usable(fact.kind.yes, loose=False))
+        if self.rng.random() < 0.3 and (text := self.besides(asked, line)):
+            return text
         chance = self.rng.random()
         if chance < 0.25 and (blank := self.vague(fact, line)):
             return blank
@@ -117,6 +121,20 @@ class Phrases:
             return self.pick("denials").format(wrong.say(line))
         return self.pick("refusals").format(topic=fact.kind.topic)
 
+    def besides(self, asked: Asked, line: str) -> str | None:
+        """The line with another value in an open slot: it may hold besides the statement.
+
+        A query that names a value asks for that one, so its slot stays as it is.
+        """
+        fact = asked.fact
+        slots = [
+            slot
+            for slot in sorted(fact.kind.open & mentioned(line))
+            if not names(asked.query, fact.values[slot])
+            and not names(asked.query, fact.values[f"~{slot}"])
+        ]
+        return fact.changed(self.rng.choice(slots)).say(line) if slots else None
+
     def vague(self, fact: Fact, line: str) -> str | None:
         """The line with one key detail left open, where that makes a sentence."""
         fields = FIELD.findall(line)
@@ -128,6 +146,11 @@ class Phrases:
         ]
         text = fact.vague(self.rng.choice(slots)).say(line) if slots else None
         return None if text is None or _STUMBLE.search(text) else text
+
+
+def names(query: str, value: str) -> bool:
+    """Whether the query holds the value in one of its forms, whatever article it has there."""
+    return any(fill("{bare:x}", {"x": form}).lower() in query.lower() for form in value.split("|"))
 
 
 def _usable(lines: Lines, loose: bool) -> Lines:
