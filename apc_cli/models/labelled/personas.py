@@ -174,7 +174,7 @@ class _Writer:
         if slots:
             wrong = fact.changed(self.rng.choice(slots)).say(line)
             texts.append((wrap.format(wrong), "contradicted"))
-        if neutral := self.phrases.besides(asked, line) or self.phrases.vague(fact, line):
+        if neutral := self.phrases.besides(asked, line) or self.phrases.vague(asked, line):
             texts.append((wrap.format(neutral), "neutral"))
         elif not line.startswith("^") and self.rng.random() < 0.4:
             texts.append((self.phrases.pick("quotes").format(fact.say(line)), "neutral"))

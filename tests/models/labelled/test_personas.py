@@ -219,6 +219,16 @@ def test_an_open_slot_that_the_query_names_stays_as_it_is() -> None:
         assert phrases.besides(Asked(fact, query), kind.yes[1]) is None
 
 
+def test_a_detail_that_the_query_names_is_not_left_out() -> None:
+    kind = KINDS["escaped_how"]
+    fact = Fact(kind, {"place": "the fortress", "how": "on a kite"})
+    line = "I got away from {place}."
+    phrases = Phrases(random.Random(1))
+    vague = phrases.vague(Asked(fact, "Have you ever escaped from anywhere?"), line)
+    assert vague == "I got away from a certain place."
+    assert phrases.vague(Asked(fact, "How did you get out of the Fortress?"), line) is None
+
+
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_open_slots_are_key_slots_of_their_kind(kind) -> None:
     for form in (kind, kind.flipped()):

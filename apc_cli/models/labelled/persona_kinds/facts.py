@@ -53,6 +53,11 @@ class Asked:
     query: str
     polar: Polar | None = None
 
+    def unnamed(self) -> list[str]:
+        """The key slots whose value the query does not name: what the reply alone must tell."""
+        values = self.fact.values
+        return [s for s in self.fact.kind.key_slots() if not names(self.query, values[s])]
+
 
 class Phrases:
     """Draws phrasings of facts for a label; owns nothing but its random numbers."""
@@ -107,7 +112,7 @@ class Phrases:
         if self.rng.random() < 0.3 and (text := self.besides(asked, line)):
             return text
         chance = self.rng.random()
-        if chance < 0.25 and (blank := self.vague(fact, line)):
+        if chance < 0.25 and (blank := self.vague(asked, line)):
             return blank
         if chance < 0.5 or chance > 0.97:
             return fact.say(self.rng.choice(fact.kind.other))
@@ -122,25 +127,22 @@ class Phrases:
         return self.pick("refusals").format(topic=fact.kind.topic)
 
     def besides(self, asked: Asked, line: str) -> str | None:
-        """The line with another value in an open slot: it may hold besides the statement.
-
-        A query that names a value asks for that one, so its slot stays as it is.
-        """
-        fact = asked.fact
+        """The line with another value in an open slot: it may hold besides the statement."""
         slots = [
             slot
-            for slot in sorted(fact.kind.open & mentioned(line))
-            if not names(asked.query, fact.values[slot])
-            and not names(asked.query, fact.values[f"~{slot}"])
+            for slot in asked.unnamed()
+            if slot in asked.fact.kind.open & mentioned(line)
+            and not names(asked.query, asked.fact.values[f"~{slot}"])
         ]
-        return fact.changed(self.rng.choice(slots)).say(line) if slots else None
+        return asked.fact.changed(self.rng.choice(slots)).say(line) if slots else None
 
-    def vague(self, fact: Fact, line: str) -> str | None:
+    def vague(self, asked: Asked, line: str) -> str | None:
         """The line with one key detail left open, where that makes a sentence."""
+        fact = asked.fact
         fields = FIELD.findall(line)
         slots = [
             slot
-            for slot in fact.kind.key_slots()
+            for slot in asked.unnamed()
             if fact.kind.slots[slot].vague
             and [field for field in fields if field[2] == slot] == [("", "", slot, "")]
         ]
@@ -150,7 +152,8 @@ class Phrases:
 
 def names(query: str, value: str) -> bool:
     """Whether the query holds the value in one of its forms, whatever article it has there."""
-    return any(fill("{bare:x}", {"x": form}).lower() in query.lower() for form in value.split("|"))
+    forms = (fill("{bare:x}", {"x": form}) for form in value.split("|"))
+    return any(re.search(rf"\b{re.escape(form)}\b", query, re.I) for form in forms)
 
 
 def _usable(lines: Lines, loose: bool) -> Lines:
