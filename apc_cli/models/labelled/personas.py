@@ -1,8 +1,9 @@
 """Invented personas with labelled replies, composed by rule: training data without an LLM.
 
 Every label holds by construction: an entailed reply is a phrasing that names all of the fact, a
-contradicted one changes one detail of it or is written against it, a neutral one leaves a detail
-out. Openers, closers, asides and voices are drawn without a look at the label.
+contradicted one changes a detail that holds one value alone or is written against it, a neutral one
+leaves a detail out or tells another fact that may hold besides. Openers, closers, asides and voices
+are drawn without a look at the label.
 """
 
 import random
@@ -164,17 +165,17 @@ class _Writer:
     # Replies
 
     def _minimal_set(self, asked: Asked, number: int) -> list[LabelledReply]:
-        """The same words three times: right, with one detail changed, with one detail missing."""
+        """The same words three times: right, with one detail changed, with one open or missing."""
         fact = asked.fact
         line = self.rng.choice(fact.kind.yes)
-        slots = [slot for slot in fact.kind.key_slots() if slot in mentioned(line)]
+        slots = [slot for slot in fact.kind.exclusive_slots() if slot in mentioned(line)]
         wrap = self.phrases.pick("keeps") if self.rng.random() < 0.35 else "{}"
         texts = [(wrap.format(fact.say(line)), "entailed")]
         if slots:
             wrong = fact.changed(self.rng.choice(slots)).say(line)
             texts.append((wrap.format(wrong), "contradicted"))
-        if blank := self.phrases.vague(fact, line):
-            texts.append((wrap.format(blank), "neutral"))
+        if neutral := self.phrases.besides(asked, line) or self.phrases.vague(asked, line):
+            texts.append((wrap.format(neutral), "neutral"))
         elif not line.startswith("^") and self.rng.random() < 0.4:
             texts.append((self.phrases.pick("quotes").format(fact.say(line)), "neutral"))
         frame = self.voice.frame()

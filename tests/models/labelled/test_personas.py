@@ -8,6 +8,7 @@ import pytest
 from apc_cli.errors import ConfigError
 from apc_cli.models.labelled.corpus import Persona
 from apc_cli.models.labelled.persona_kinds import FIELD, Bank, fill, load_kinds, mentioned
+from apc_cli.models.labelled.persona_kinds.facts import Asked, Fact, Phrases
 from apc_cli.models.labelled.personas import generate, halves, kind_names
 
 KINDS = load_kinds()
@@ -182,7 +183,62 @@ def test_spot_checks(name: str, statement: str, entailed: str, contradicted: str
             if contradicted.lower() in text:
                 assert reply.contradicted == (0,)
                 seen.add("c")
-    assert "e" in seen
+    assert seen == {"e", "c"}
+
+
+@pytest.mark.parametrize(
+    ("name", "slot", "told"),
+    [
+        ("not_speaking", "p", "The last word I said to {} is"),
+        ("sold_out", "p", "{} trusted me and shouldn't have"),
+        ("writes_diary", "how", "{}, every evening: dear diary"),
+    ],
+)
+def test_a_fact_that_may_hold_besides_is_no_contradiction(name: str, slot: str, told: str) -> None:
+    """Who has not spoken to one person may not have spoken to another one either."""
+    values = [value.split("|")[0] for value in KINDS[name].slots[slot].values]
+    besides = 0
+    for persona in generate(8, [name], 300):
+        others = "|".join(value for value in values if value not in persona.statements[0])
+        other = re.compile(rf"\b{told.format(f'({others})')}", re.I)
+        for reply in (r for e in persona.exchanges for r in e.replies if '"' not in r.text):
+            if other.search(reply.text):
+                assert not reply.entailed + reply.contradicted, (persona.statements, reply.text)
+                besides += 1
+    assert besides
+
+
+def test_an_open_slot_that_the_query_names_stays_as_it_is() -> None:
+    kind = KINDS["not_speaking"]
+    fact = Fact(kind, {"p": "Kasimir", "n": "nine", "~p": "Old Keahi", "~n": "ten"})
+    phrases = Phrases(random.Random(1))
+    assert phrases.besides(Asked(fact, "Any enemies?"), kind.yes[1]) == (
+        "The last word I said to Old Keahi is nine years old."
+    )
+    for query in ("When did you last talk to kasimir?", "Is it Old Keahi you mean?"):
+        assert phrases.besides(Asked(fact, query), kind.yes[1]) is None
+
+
+def test_a_detail_that_the_query_names_is_not_left_out() -> None:
+    kind = KINDS["escaped_how"]
+    fact = Fact(kind, {"place": "the fortress", "how": "on a kite"})
+    line = "I got away from {place}."
+    phrases = Phrases(random.Random(1))
+    vague = phrases.vague(Asked(fact, "Have you ever escaped from anywhere?"), line)
+    assert vague == "I got away from a certain place."
+    assert phrases.vague(Asked(fact, "How did you get out of the Fortress?"), line) is None
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
+def test_open_slots_are_key_slots_of_their_kind(kind) -> None:
+    for form in (kind, kind.flipped()):
+        assert kind.open <= set(form.key_slots())
+        assert not kind.open & set(form.exclusive_slots())
+
+
+def test_every_kind_gives_every_label() -> None:
+    for name in kind_names():
+        assert {label for *_, label in rows(list(generate(4, [name], 12)))} == set("ecn"), name
 
 
 def test_quotation_marks_mean_nothing(personas: list[Persona]) -> None:

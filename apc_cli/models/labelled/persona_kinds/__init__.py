@@ -9,6 +9,22 @@ flip.says, flip.yes: the opposite statement; its replies are a `no` here and thi
 {slot} is the value, {slot1} its first paraphrase (after "|" in the bank), {~slot} a wrong value,
 {my:slot}, {the:slot} and {bare:slot} change a leading article. A line that begins with "^" is
 understood only after its query, so it is never volunteered.
+
+Another value in a slot contradicts the statement, unless the slot stands under `open`: who has not
+spoken to one friend may not speak to another either, so with `open: p` another {p} is neutral.
+
+A kind of fact of your own
+--------------------------
+Add an entry under `kinds` to the file of its theme (a new file is a new theme): `name`, `topic`
+(what an evasion calls it), `slots` (a bank of banks.yaml, "3..12", or values between ";") and the
+blocks above, with at least four `asks`, two `near`, one `polar`, three `yes`, three `no` and four
+`other`. `groups` names what it shares with kinds that must not meet it in one persona, `vague` what
+stands for a value that is left out; `flip` is for facts with an opposite. Each `yes` line says all
+that the statement says. For each slot, ask: can the statement and a `yes` line with another value
+both be true of one person? If so, list the slot under `open` ("open: p what"), or say in the
+statement and in each `yes` and "+" line what rules that out ("only", "once", "and nothing else"). A
+`no` line has to be false whenever the statement is true, and {~slot} in an open slot is no
+contradiction by itself. Then run `python -m pytest tests/models/labelled/test_personas.py`.
 """
 
 import random
@@ -74,6 +90,7 @@ class Kind:
     groups: frozenset[str]
     topic: str
     slots: Mapping[str, Bank]
+    open: frozenset[str]
     says: Lines
     asks: Lines
     near: Lines
@@ -92,9 +109,13 @@ class Kind:
         return replace(self, says=says, yes=yes, no=self.yes, polar=polar, flip=None)
 
     def key_slots(self) -> list[str]:
-        """The slots that every form of the statement names: one wrong value breaks it."""
+        """The slots that every form of the statement names: without one it is not all said."""
         named = [mentioned(line) for line in self.says]
         return [slot for slot in self.slots if all(slot in slots for slots in named)]
+
+    def exclusive_slots(self) -> list[str]:
+        """The key slots that hold one value alone: another one contradicts the statement."""
+        return [slot for slot in self.key_slots() if slot not in self.open]
 
 
 def mentioned(template: str) -> set[str]:
@@ -183,6 +204,7 @@ def _kind(entry: dict[str, Any], theme: str, genres: str, banks: dict[str, Bank]
         groups=frozenset(entry.get("groups", "").split()) | {entry["name"]},
         topic=entry["topic"],
         slots=slots,
+        open=frozenset(entry.get("open", "").split()),
         polar=_polar(_lines(entry.get("polar", ""))),
         flip=(_lines(flip["says"]), _lines(flip["yes"])) if flip else None,
         **blocks,

@@ -13,6 +13,7 @@ from apc_cli.models.labelled.persona_kinds import (
     capitalised,
     fill,
     load_frames,
+    mentioned,
 )
 
 # Where a vague phrase does not fit its sentence: "on a a certain weekday", "my some trade".
@@ -52,6 +53,11 @@ class Asked:
     query: str
     polar: Polar | None = None
 
+    def unnamed(self) -> list[str]:
+        """The key slots whose value the query does not name: what the reply alone must tell."""
+        values = self.fact.values
+        return [s for s in self.fact.kind.key_slots() if not names(self.query, values[s])]
+
 
 class Phrases:
     """Draws phrasings of facts for a label; owns nothing but its random numbers."""
@@ -70,7 +76,7 @@ class Phrases:
             return self._entailed(asked.fact, polar, loose)
         if label == "contradicted":
             return self._contradicted(asked.fact, polar, loose)
-        return self._neutral(asked.fact, polar)
+        return self._neutral(asked, polar)
 
     def _entailed(self, fact: Fact, polar: Polar | None, loose: bool) -> str:
         if polar and polar.yes and self.rng.random() < 0.6:
@@ -83,7 +89,7 @@ class Phrases:
     def _contradicted(self, fact: Fact, polar: Polar | None, loose: bool) -> str:
         if polar and self.rng.random() < 0.6:
             return fact.say(self.rng.choice(polar.no))
-        slots = fact.kind.key_slots()
+        slots = fact.kind.exclusive_slots()
         chance = self.rng.random()
         if chance < 0.08:
             line = self.rng.choice(_usable(fact.kind.yes, loose=False))
@@ -98,12 +104,15 @@ class Phrases:
         text = fact.say(self.rng.choice(lines))
         return self.pick("keeps").format(text) if self.rng.random() < 0.25 else text
 
-    def _neutral(self, fact: Fact, polar: Polar | None) -> str:
+    def _neutral(self, asked: Asked, polar: Polar | None) -> str:
+        fact = asked.fact
         if polar and polar.other and self.rng.random() < 0.5:
             return fact.say(self.rng.choice(polar.other))
         line = self.rng.choice(_usable(fact.kind.yes, loose=False))
+        if self.rng.random() < 0.3 and (text := self.besides(asked, line)):
+            return text
         chance = self.rng.random()
-        if chance < 0.25 and (blank := self.vague(fact, line)):
+        if chance < 0.25 and (blank := self.vague(asked, line)):
             return blank
         if chance < 0.5 or chance > 0.97:
             return fact.say(self.rng.choice(fact.kind.other))
@@ -117,17 +126,34 @@ class Phrases:
             return self.pick("denials").format(wrong.say(line))
         return self.pick("refusals").format(topic=fact.kind.topic)
 
-    def vague(self, fact: Fact, line: str) -> str | None:
+    def besides(self, asked: Asked, line: str) -> str | None:
+        """The line with another value in an open slot: it may hold besides the statement."""
+        slots = [
+            slot
+            for slot in asked.unnamed()
+            if slot in asked.fact.kind.open & mentioned(line)
+            and not names(asked.query, asked.fact.values[f"~{slot}"])
+        ]
+        return asked.fact.changed(self.rng.choice(slots)).say(line) if slots else None
+
+    def vague(self, asked: Asked, line: str) -> str | None:
         """The line with one key detail left open, where that makes a sentence."""
+        fact = asked.fact
         fields = FIELD.findall(line)
         slots = [
             slot
-            for slot in fact.kind.key_slots()
+            for slot in asked.unnamed()
             if fact.kind.slots[slot].vague
             and [field for field in fields if field[2] == slot] == [("", "", slot, "")]
         ]
         text = fact.vague(self.rng.choice(slots)).say(line) if slots else None
         return None if text is None or _STUMBLE.search(text) else text
+
+
+def names(query: str, value: str) -> bool:
+    """Whether the query holds the value in one of its forms, whatever article it has there."""
+    forms = (fill("{bare:x}", {"x": form}) for form in value.split("|"))
+    return any(re.search(rf"\b{re.escape(form)}\b", query, re.I) for form in forms)
 
 
 def _usable(lines: Lines, loose: bool) -> Lines:
