@@ -1,7 +1,8 @@
 """What is wrong with a persona's statements, found with the discriminators that score it.
 
 Two statements are compared by letting the character say one of them as a reply: the NLI
-discriminator tells what that makes of the other.
+discriminator tells what that makes of the other. What it takes for a contradiction counts only
+where the words leave no room for both: it was not taught that who likes tea may like coffee, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from apc_cli.models.rules.exclusion import are_turned_round, may_exclude
 from apc_cli.models.rules.wording import facts_in_each, is_vague, told_by
 from apc_cli.prompts import interview_questions
 from apc_cli.records import NLI_LABELS
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 
 _CONTRADICTED, _ENTAILED = (NLI_LABELS.index(label) for label in ("contradicted", "entailed"))
 _LIKELY = 0.5
-_SURE = 0.8
-"""For contradictions: "I play chess" seems to many a judge to speak against "attends the opera"."""
+_SURE = 0.75
+_BOTH_WAYS = 0.1
+"""What is less sure is a duplicate only if each statement is somewhat implied by the other."""
 _BATCH = 16
 
 
@@ -59,7 +62,7 @@ def run(
 ) -> list[Finding]:
     """All findings; without `queries` of the persona nothing counts as never asked."""
     verdicts = _each_told(character, statements, language, scorer, progress)
-    found = [*_clashes(statements, verdicts), *_worded(character, statements)]
+    found = [*_clashes(character, statements, verdicts), *_worded(character, statements)]
     if queries:
         asked = [*interview_questions(language), *queries]
         found += _never_asked(character, statements, asked, scorer, progress)
@@ -86,27 +89,34 @@ def _each_told(
     return np.concatenate(parts)
 
 
-def _clashes(statements: Sequence[str], verdicts: np.ndarray) -> Iterator[Finding]:
+def _clashes(character: str, statements: Sequence[str], verdicts: np.ndarray) -> Iterator[Finding]:
     for one in range(len(statements)):
         for other in range(one + 1, len(statements)):
             both = verdicts[one, other], verdicts[other, one]
-            if finding := _clash(statements, one, other, *both):
+            if finding := _clash(character, statements, one, other, *both):
                 yield finding
 
 
 def _clash(
-    statements: Sequence[str], one: int, other: int, there: np.ndarray, back: np.ndarray
+    character: str,
+    statements: Sequence[str],
+    one: int,
+    other: int,
+    there: np.ndarray,
+    back: np.ndarray,
 ) -> Finding | None:
     """What two statements are to each other, by what telling either makes of the other."""
     numbers, texts = (one + 1, other + 1), (statements[one], statements[other])
     against = float(there[_CONTRADICTED] + back[_CONTRADICTED]) / 2
-    if against > _SURE:
-        return Finding("contradiction", numbers, texts, against, "keep the one that is true")
-    implied = float(max(there[_ENTAILED], back[_ENTAILED]))
-    if implied <= _LIKELY:
+    if against > _LIKELY and may_exclude(character, *texts):
+        fix = "keep the one that is true, or say how both can be"
+        return Finding("contradiction", numbers, texts, against, fix)
+    least, implied = sorted((float(there[_ENTAILED]), float(back[_ENTAILED])))
+    sure = implied > _SURE or (implied > _LIKELY and least > _BOTH_WAYS)
+    if not sure or are_turned_round(character, *texts):
         return None
     kept, spare = (one, other) if there[_ENTAILED] >= back[_ENTAILED] else (other, one)
-    fix = f"drop {spare + 1}: {kept + 1} says it"
+    fix = f"drop {spare + 1}, if {kept + 1} says all of it"
     return Finding("duplicate", numbers, texts, implied, fix)
 
 
