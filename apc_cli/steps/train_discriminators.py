@@ -154,9 +154,9 @@ def _baselines(
     labels: Sequence[str],
     embedder: "Embedder | None",
 ) -> dict[str, dict[str, Any]]:
-    """What can be had without a judge from the same (character, rows); nothing without tests."""
+    """What can be had without a judge from the same (character, rows); nothing without rows."""
     (learnt, targets), (asked, truth) = _pairs(known), _pairs(tests)
-    if not asked:
+    if not (learnt and asked):
         return {}
     guessed = guesses(Known(learnt, targets.argmax(1)), asked, len(labels), embedder)
     return {name: agreement(truth, values).row() for name, values in guessed.items()}
