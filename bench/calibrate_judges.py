@@ -12,14 +12,12 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
-from train_judges import LABELS, PAIRS, corpus, corpus_personas, examples_of
+from train_judges import LABELS, PAIRS, central_rows, corpus, examples_of
 
 from apc_cli.models.judging.discriminator import METADATA, Discriminator
 from apc_cli.models.judging.discriminator_training import (
     LabelledPrompt,
     confidence_for,
-    predict,
 )
 from apc_cli.models.labelled.corpus import Persona
 from apc_cli.reports.agreement import Agreement, agreement
@@ -33,7 +31,7 @@ def main() -> None:
     parser.add_argument("--kind", choices=LABELS, help="one kind alone")
     parser.add_argument("--prompts", type=int, help="of either personas, drawn at random")
     options = parser.parse_args()
-    held_out, unseen = corpus_personas(PAIRS[0])[1], corpus(held_back=True)
+    held_out, unseen = corpus("held_out"), corpus("measuring")
     for kind in [options.kind] if options.kind else LABELS:
         for pair in [options.pair] if options.pair else PAIRS:
             folder = Path(options.judges) / pair / kind
@@ -49,10 +47,10 @@ def calibrate(
 ) -> None:
     """One judge; what counts are the statements that are asked about or settled by the reply."""
     judge = Discriminator.load(str(folder), labels=labels)
-    rows = _central(judge, held_out)
+    rows = central_rows(judge, held_out)
     sure_from = round(confidence_for(*rows), 4)
     found = {"calibrated_on": agreement(*rows, sure_from)}
-    found["unseen"] = agreement(*_central(judge, unseen), sure_from)
+    found["unseen"] = agreement(*central_rows(judge, unseen), sure_from)
     _write(folder / METADATA, {"sure_from": sure_from})
     _write(folder / "training.json", {name: figures.row() for name, figures in found.items()})
     print(f"{folder}: sure from {sure_from}")
@@ -63,12 +61,6 @@ def calibrate(
 def _examples(kind: str, personas: list[Persona], most: int | None) -> list[LabelledPrompt]:
     examples = examples_of(kind, personas, 3 if kind == "relevance" else 0, 0)
     return random.Random(0).sample(examples, min(most or len(examples), len(examples)))
-
-
-def _central(judge: Discriminator, examples: list[LabelledPrompt]) -> tuple[np.ndarray, ...]:
-    central = np.concatenate([example.weights == 1 for example in examples])
-    targets, found = predict(judge, examples)
-    return targets[central], found[central]
 
 
 def _write(path: Path, more: dict) -> None:

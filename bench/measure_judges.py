@@ -8,11 +8,9 @@ What counts are the statements that are asked about or settled by the reply, as 
 
 import argparse
 
-import numpy as np
-from train_judges import LABELS, PAIRS, corpus, examples_of
+from train_judges import LABELS, PAIRS, central_rows, corpus, examples_of
 
 from apc_cli.models.judging.discriminator import Discriminator
-from apc_cli.models.judging.discriminator_training import predict
 from apc_cli.reports.agreement import agreement
 
 
@@ -26,11 +24,9 @@ def main() -> None:
     print(f"{len(personas)} personas")
     for kind, labels in LABELS.items():
         examples = examples_of(kind, personas, 3, 0)
-        central = np.concatenate([example.weights == 1 for example in examples])
         for pair in [options.pair] if options.pair else PAIRS:
             judge = Discriminator.load(f"{options.judges}/{pair}/{kind}", labels=labels)
-            targets, found = predict(judge, examples)
-            figures = agreement(targets[central], found[central])
+            figures = agreement(*central_rows(judge, examples))
             print(
                 f"{pair} {kind}: {figures.rows} rows, accuracy {figures.accuracy:.3f}, macro-F1 "
                 f"{figures.macro_f1:.3f}, ECE {figures.calibration_error:.3f}, Brier "

@@ -122,6 +122,15 @@ def examples_of(kind: str, personas: list[Persona], others: int, seed: int) -> l
     return make(personas, others, seed)
 
 
+def central_rows(
+    judge: Discriminator, examples: list[LabelledPrompt]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(targets, probabilities) of the statements that are asked about or settled by the reply."""
+    central = np.concatenate([example.weights == 1 for example in examples])
+    targets, found = predict(judge, examples)
+    return targets[central], found[central]
+
+
 def _generated(seed: int, personas: int) -> list[Persona]:
     if not personas:
         return []

@@ -83,9 +83,9 @@ def run(
             prompts.append([prompt for made in unseen for prompt in made])
             fitting = FitSettings(epochs, settings.learning_rate, settings.batch_size, seed=seed)
             judge, found = _fit_and_measure(judge, prompts, fitting, kind, progress)
-            known = [(own.character, parts[0])]
-            for on, tests in zip(_ON, ([(own.character, parts[-1])], strangers), strict=True):
-                found[f"baselines{on}"] = _baselines(known, tests, labels, embedder)
+            known, *tests = [(own.character, parts[0])], [(own.character, parts[-1])], strangers
+            for on, made in zip(_ON, _baselines(known, tests, labels, embedder), strict=True):
+                found[f"baselines{on}"] = made
                 _warn(kind, on, found, progress)
             judge.save(directory / kind)
             figures[kind] = found
@@ -150,16 +150,25 @@ def _prompts(character: str, style: "InputStyle", rows: Sequence[Example]) -> li
 
 def _baselines(
     known: Sequence[tuple[str, Sequence[Example]]],
-    tests: Sequence[tuple[str, Sequence[Example]]],
+    tests: Sequence[Sequence[tuple[str, Sequence[Example]]]],
     labels: Sequence[str],
     embedder: "Embedder | None",
-) -> dict[str, dict[str, Any]]:
-    """What can be had without a judge from the same (character, rows); nothing without rows."""
-    (learnt, targets), (asked, truth) = _pairs(known), _pairs(tests)
-    if not (learnt and asked):
-        return {}
-    guessed = guesses(Known(learnt, targets.argmax(1)), asked, len(labels), embedder)
-    return {name: agreement(truth, values).row() for name, values in guessed.items()}
+) -> list[dict[str, dict[str, Any]]]:
+    """On each of `tests`, what can be had without a judge from the same (character, rows).
+
+    Nothing where there are no rows.
+    """
+    (learnt, targets), asked = _pairs(known), [_pairs(test) for test in tests]
+    pairs = [pair for part, _ in asked for pair in part]
+    if not (learnt and pairs):
+        return [{} for _ in tests]
+    guessed = guesses(Known(learnt, targets.argmax(1)), pairs, len(labels), embedder)
+    ends = np.cumsum([len(part) for part, _ in asked])[:-1]
+    apart = {name: np.split(values, ends) for name, values in guessed.items()}
+    return [
+        {name: agreement(truth, parts[i]).row() for name, parts in apart.items() if len(truth)}
+        for i, (_, truth) in enumerate(asked)
+    ]
 
 
 def _pairs(rows: Sequence[tuple[str, Sequence[Example]]]) -> tuple[list[Pair], np.ndarray]:
